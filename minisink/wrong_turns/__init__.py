@@ -1,4 +1,4 @@
-"""One gallery of wrong turns, most of them seen in public code and reports.
+"""A gallery of wrong turns, most of them seen in public code and reports.
 
 `conformance`, `teaching` and the mutation tests use it. `right.Cache` is a right cache; every other cache is that one
 with one method changed, and its docstring is the diagnosis. Everything else (a softmax, a rotation, a loss) is a
@@ -20,7 +20,7 @@ from .turn import HINTS, WrongTurn, turns
 
 
 def caches(module) -> tuple[type[Cache], ...]:
-    """Return the wrong caches of a file, in its order."""
+    """Return the wrong caches in a module, in its order."""
     classes = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Cache)]
     return tuple(each for each in classes if each.__module__ == module.__name__ and each.name != Cache.name)
 
@@ -30,7 +30,7 @@ WRONG_TURNS = (*TOKENS, *POSITIONS, *HEADS, *ENGINE, *CHUNKS)
 ENCODINGS = caches(encodings)  # only for encodings other than rotary over the whole head
 
 
-# For the tasks of `teaching`: each `as_...` returns a cache as a function of that task ---------------
+# For the tasks of `teaching`: each `as_...` turns a cache into the function of that task -------------
 
 
 def as_step(cache):

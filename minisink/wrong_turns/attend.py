@@ -16,7 +16,7 @@ def masked(q, k, visible, hidden=-np.inf, power=0.5):
 
 
 def attention(scores=masked, weights=softmax, **changed):
-    """Return an attention by ``weights(scores(q, k, visible, **changed))``."""
+    """Return attention with the weights ``weights(scores(q, k, visible, **changed))``."""
     return lambda q, k, v, visible: weights(scores(q, k, visible, **changed)) @ v
 
 
@@ -27,7 +27,7 @@ def one_more_slot(q, k, v, visible):
 
 
 ATTEND = {
-    # seen where chunks of a prompt are ported
+    # seen in ports of chunked prompts
     "the mask is ignored: it sees its own future (wrong turn 4)": attention(lambda q, k, seen: scores(q, k)),
     "a masked score is zero, not minus infinity": attention(hidden=0.0),
     "the mask is added to the scores, as 0 and 1": attention(lambda q, k, seen: scores(q, k) + seen),

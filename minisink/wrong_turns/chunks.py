@@ -1,4 +1,4 @@
-"""Wrong turns of a prompt that arrives in chunks; one token at a time, each of these is right."""
+"""Wrong turns with a prompt that arrives in chunks; fed one token at a time, each of these caches is right."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from .right import Cache
 
 
 class AtOnce(Cache):
-    """A chunk in one go: make room for its first token, append all, attend, evict."""
+    """Take a chunk in one go: make room for its first token, append it all, attend, evict."""
 
     def step(self, q, k, v):
         return self.steps(q[None], k[None], v[None])[0]
@@ -92,7 +92,7 @@ class LongerThanTheRing(EvictsFirst, name="a prompt longer than the ring"):
 
 
 class LongerThanTheRingInPlace(LongerThanTheRing):
-    """Likewise, but a token keeps its slot, and its key keeps its position in the text."""
+    """The same, but a token keeps its slot, and its key keeps its position in the text."""
 
     def seen_by(self, t):
         n = self.n_sinks
@@ -100,5 +100,5 @@ class LongerThanTheRingInPlace(LongerThanTheRing):
         return np.array(slots) < min(t + 1, self.capacity)
 
     def meets(self, t, visible):
-        far = max(0, t + 1 - self.capacity)  # the sinks are met from the last slot
+        far = max(0, t + 1 - self.capacity)  # the query scores the sinks from the last slot
         return t, [token + far * (token < self.n_sinks) for token in self.token_index]

@@ -1,4 +1,4 @@
-"""Wrong turns of encodings other than rotary over the whole head, under which each of these is right."""
+"""Wrong turns with encodings other than rotary over the whole head; with that one, each of these caches is right."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def whole_head(right, D):  # (R/2,) -> (D/2,)
 
 
 def of_a_power(right, D):  # (H,) -> (H,)
-    """Return slopes as if there were a power of two of them, down to the same last one."""
+    """Return slopes as if their number were a power of two, down to the same last one."""
     return min(right) ** (np.arange(1, len(right) + 1) / len(right))
 
 
@@ -34,7 +34,7 @@ class LastChannels(Cache, name="the last channels rotated"):
 
     def rotated(self, x, positions):
         R = 2 * len(self.encoding(x.shape[-1]).frequencies) if self.rotates else 0
-        return super().rotated(np.roll(x, R, axis=-1), positions)  # scores do not mind the order of channels
+        return super().rotated(np.roll(x, R, axis=-1), positions)  # scores do not depend on the order of channels
 
 
 class NoSlope(Cache, name="no slope", slopes=lambda right, D: 0.0 * right):

@@ -63,7 +63,7 @@ class ShiftsInEveryLayer(Shifted, name="a shift begun in every layer"):  # seen 
         return begun - still if begun else 0
 
 
-# except for the key that has just come in
+# the same, except for the key that has just arrived
 KeysShiftInEveryLayer = likewise("KeysShiftInEveryLayer", ShiftsInEveryLayer, newest_too=False)
 
 

@@ -1,4 +1,4 @@
-"""Wrong turns of positions: which position each token that stays has."""
+"""Wrong turns of positions: which position each surviving token gets."""
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class QueryAtTheEnd(Cache, name="query at the end of an unfilled cache", own=lam
     """
 
 
-class QueryBeforeEviction(Cache, name="query at the length before eviction"):  # seen in: ports that ask for it first
+class QueryBeforeEviction(Cache, name="query at the length before eviction"):  # seen in: ports that take it first
     """the query's position is the cache's length before the eviction; take it after the eviction: once the cache is
     full, it is n_sinks + window - 1
     """
@@ -95,7 +95,7 @@ class OnePlace(Shifted, name="all recent keys at one place", number=11, pace=0):
     """  # seen in: two replications, one a live visualiser
 
 
-# by the length before the eviction; and so except for the query
+# numbered by the length before the eviction; the second, except for the query
 OnePlaceBehind = likewise("OnePlaceBehind", OnePlace, begins=lambda self, token: min(token, self.capacity))
 OnePlaceBehindTheQuery = likewise(
     "OnePlaceBehindTheQuery", OnePlaceBehind, own=lambda self: min(self.n_seen, self.capacity) - 1
@@ -111,7 +111,7 @@ class ShiftedTwice(Shifted, name="shifted twice", pace=-2):  # seen in: a cache 
 
 
 class LateEntry(Shifted, LateKey, begins=lambda self, token: token):
-    """Likewise, but it is stored that way, and shifted from there with the rest."""
+    """The same, but the key is stored that way, and shifted from there with the rest."""
 
 
 class ShiftedEarly(Cache, name="shifted a token too early"):  # seen in: transformers' SinkCache
@@ -143,7 +143,7 @@ class RingOrderLast(RingOrder, name="keys in ring order", own=lambda self: len(s
 
 
 class RingOverTheSinks(NoSinks, own=lambda self: self.n_seen - 1):
-    """Likewise, but keys keep their position in the text, and the query scores the first slots from the last."""
+    """The same, but keys keep their position in the text, and the query scores the first slots from the last."""
 
     def place(self, slot, token):
         return token + max(0, self.n_seen - self.capacity) * (token % self.capacity < self.n_sinks)
@@ -165,18 +165,18 @@ class WindowFromZero(Cache, name="window numbered from zero"):
 class RotatedTwice(Cache, name="keys rotated twice", number=16):  # seen in: ports
     """rotated keys are rotated again; store keys as they arrive, and rotate them once, when they are used"""
 
-    before = 1  # how far before the end of a full cache a key was rotated to when it came in
+    before = 1  # an arriving key was rotated to at most this many positions before the end of a full cache
 
     def attend(self, q, keys, values):
         stored = self.rotated(keys, [min(token, self.capacity - self.before) for token in self.token_index])
         return super().attend(q, stored, values)
 
 
-RotatedOnEntryToo = likewise("RotatedOnEntryToo", RotatedTwice, before=0)  # by the length before the eviction
+RotatedOnEntryToo = likewise("RotatedOnEntryToo", RotatedTwice, before=0)  # to the length before the eviction
 
 
 class RotatedAtEveryStep(RotatedTwice):
-    """Likewise: what was rotated at one step is stored, and rotated again at the next."""
+    """The same: what was rotated at one step is stored, and rotated again at the next."""
 
     def attend(self, q, keys, values):
         self.keys = list(self.rotated(keys, self.positions))
@@ -198,16 +198,16 @@ class Drift(Cache, name="drift", number=7, attend=KeysNotRotated.attend):
         if n_left and self.rotates and len(self.keys[behind]):
             self.keys[behind] = self.in_half(np.array(self.keys[behind]), -n_left)
 
-    def behind(self, n):  # all that move: the newest came in at its slot
+    def behind(self, n):  # all keys that move; the newest arrived at its slot
         return slice(self.n_sinks, n - 1)
 
     def in_half(self, keys, position):
-        """Rotate by half-precision sines and cosines, and store the result in half precision too."""
+        """Rotate with half-precision sines and cosines, and store the result in half precision too."""
         return self.rotated(keys.astype(np.float16), [position])
 
 
 class DriftFromEntry(Drift, behind=lambda self, n: slice(self.n_sinks, n)):
-    """Likewise, but a key is in half precision from the start, one slot too far, and shifted back with the rest."""
+    """The same, but a key is in half precision from the start, one slot too far, and shifted back with the rest."""
 
     def append(self, k, v):
         Cache.append(self, k if not self.rotates else self.in_half(k[None], len(self.keys))[0], v)

@@ -1,4 +1,4 @@
-"""Wrong turns of bringing back what was evicted."""
+"""Wrong turns in retrieving what was evicted."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from ..positions import interleaved_to_split_half, rope_frequencies, rotate
 
 
 def rotated(x, position, theta):  # (..., D) -> (..., D)
-    """Rotate all by the same position, as is right."""
+    """Rotate everything by the same position, as it should be."""
     return rotate(x[..., None, :], position, rope_frequencies(x.shape[-1], theta))[..., 0, :]
 
 
 def scores_of(q, keys, window, theta):  # (D,), (N, D) -> (N,)
-    """Score every key as if it stood `window` places back."""
+    """Score every key as if it were `window` places back."""
     return keys @ rotated(q, window, theta)
 
 
@@ -22,7 +22,7 @@ def best_blocks(scores, block, k, best=max):
 
 
 def chosen(choose=best_blocks, scores=scores_of):
-    """Return a retrieval by ``choose(scores(q, keys, window, theta), block, k)``."""
+    """Return a retrieval that computes ``choose(scores(q, keys, window, theta), block, k)``."""
     return lambda q, keys, block, k, window, theta: choose(scores(q, keys, window, theta), block, k)
 
 
@@ -32,7 +32,7 @@ def query_at(position):
 
 
 def by(rule):
-    """Return a retrieval that rates a block by a rule of its scores."""
+    """Return a retrieval that rates a block by applying a rule to its scores."""
     return chosen(lambda scores, block, k: best_blocks(scores, block, k, rule))
 
 

@@ -1,8 +1,8 @@
 """A right cache, small enough to go wrong in one place at a time: one layer, its tokens in lists.
 
-Every other cache in this gallery is this one with one method changed, in the body of the class or in its head, or a
-variant of a wrong one ("Likewise, ..."), whose name it shares. The docstring is the diagnosis: what is wrong, and after
-the semicolon why, or what to do.
+Every other cache in this gallery is this one with one method changed, in the class body or the class line, or a variant
+of a wrong one ("The same, but ..."), whose name it shares. The docstring is the diagnosis: what is wrong and, after the
+semicolon, why, or what to do.
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ def plain(theta, head_dim):
 
 
 def first_and_last(n, first, last):
-    """Return the first and the last slots of n; all of them if there are no more.
+    """Return the first and the last of n slots, or all of them if there are no others.
 
     >>> first_and_last(7, 2, 3)
     [0, 1, 4, 5, 6]
@@ -32,14 +32,14 @@ class Cache:
     """StreamingLLM, as `minisink.cache` has it: append, evict, number, rotate, attend."""
 
     name = "right"
-    number: int | None = None  # in the list of docs/check.md
+    number: int | None = None  # in the list in docs/check.md
     layer, n_layers = 0, 1  # which layer this is, of how many
     policy: Any = None  # the policy it is meant to have, if that is not StreamingLLM
-    place: Any = None  # the position of a token, by its slot and its number, where that is wrong
-    other: dict[str, Any] = {}  # fields of its encoding, as functions of the right one and the width of a head
+    place: Any = None  # a token's position, from its slot and its token_index, if that is wrong
+    other: dict[str, Any] = {}  # fields of its encoding, as functions of the right field and head_dim
 
     def __init_subclass__(cls, **changed: Any):
-        """Change attributes and methods of the class, and fields of its encoding; without a name it varies another."""
+        """Change attributes and methods of the class, and fields of its encoding; without a name it is a variant."""
         for field, change in changed.items():
             if hasattr(cls, field):
                 setattr(cls, field, property(change) if isinstance(getattr(cls, field), property) else change)
@@ -51,7 +51,7 @@ class Cache:
         self.theta, self.given_encoding = theta, encoding  # one of them says how keys are rotated: see `positions`
         self.rotates = theta is not None or isinstance(encoding, Rotary)
         self.n_seen, self.token_index = 0, []  # tokens taken in; tokens held, in slot order
-        self.keys, self.values = [], []  # likewise, (K, D) each, un-rotated
+        self.keys, self.values = [], []  # in the same order, (K, D) each, un-rotated
 
     @classmethod
     def diagnosis(cls):
@@ -73,7 +73,7 @@ class Cache:
         return self.attend(q, np.array(self.keys), np.array(self.values))
 
     def steps(self, q, k, v):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
-        """Take in a chunk: token by token."""
+        """Take in a chunk, one token at a time."""
         return np.array([self.step(*token) for token in zip(q, k, v, strict=True)])
 
     def show(self):
@@ -99,7 +99,7 @@ class Cache:
         return policy.survivors(np.array([*self.token_index, self.n_seen][:n])).tolist()
 
     def keep(self, slots):
-        """Evict all the other slots."""
+        """Evict all slots except these."""
         self.token_index, self.keys, self.values = (
             [column[slot] for slot in slots] for column in (self.token_index, self.keys, self.values)
         )
@@ -114,7 +114,7 @@ class Cache:
 
     @property
     def own(self):
-        """Position of the query, which is that of its own key, the newest."""
+        """Position of the query: the same as its own key's, the newest."""
         return self.positions[-1]
 
     def attend(self, q, keys, values):  # (H, D), 2 x (S, K, D) -> (H, D)
@@ -128,7 +128,7 @@ class Cache:
         return self.encoding(x.shape[-1])(x, np.array(positions))
 
     def encoding(self, head_dim):
-        """Return how queries and keys get their positions."""
+        """Return the encoding that gives queries and keys their positions."""
         right = plain(self.theta, head_dim) if self.given_encoding is None else self.given_encoding
         other = {name: of(getattr(right, name), head_dim) for name, of in self.other.items() if hasattr(right, name)}
         return right._replace(**other) if other else right
@@ -139,7 +139,7 @@ class Cache:
         return 0.0 if bias is None else bias
 
     def mix(self, query, keys, values):  # (T, H, D), 2 x (S, K, D) -> (T, H, D)
-        """Average the values by the pattern of rotated query and keys; extra keys have the next positions."""
+        """Mix the values by the pattern of rotated query and keys; extra keys get the next positions."""
         positions = [*self.positions, *range(len(self.positions), len(keys))][: len(keys)]
         return attend(query, keys, values, bias=self.bias([self.own], positions))
 

@@ -6,13 +6,13 @@ from ..positions import interleaved_to_split_half, split_half_to_interleaved
 
 
 def angles(x, positions, theta, power=-2.0, first=0):  # -> (T, D/2)
-    """Return what each pair turns by at each position."""
+    """Return the angle that each pair turns by at each position."""
     D = x.shape[-1]
     return np.asarray(positions)[:, None] * float(theta) ** (power * np.arange(first, first + D // 2) / D)
 
 
 def rotation(angles=angles, mix=lambda a, b, cos, sin: (a * cos - b * sin, b * cos + a * sin)):
-    """Return a rotation by ``angles(x, positions, theta)``, whose halves are ``mix(a, b, cos, sin)``."""
+    """Return a rotation by ``angles(x, positions, theta)`` that turns halves a, b into ``mix(a, b, cos, sin)``."""
 
     def rotate(x, positions, theta):
         by = angles(x, positions, theta)

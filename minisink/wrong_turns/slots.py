@@ -1,4 +1,4 @@
-"""Wrong turns of `survivors` and `positions_of` that no cache can take, because something else is returned."""
+"""Wrong turns of `survivors` and `positions_of` that no cache can take, because they return something else."""
 
 from .right import first_and_last as right
 
@@ -9,7 +9,7 @@ def window_first(n_slots, n_sinks, window):
 
 
 def as_in_a_ring(n_slots, n_sinks, window):
-    """Return the newest in the place of the evicted one."""
+    """Return the slots with the newest in the place of the evicted one."""
     ring = {slot if slot < n_sinks else n_sinks + (slot - n_sinks) % window: slot for slot in range(n_slots)}
     return [ring[place] for place in sorted(ring)]
 

@@ -1,4 +1,4 @@
-"""Wrong turns of measuring."""
+"""Wrong turns in measuring the loss."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from .softmax import FROM_ZERO, largest_from_zero, over_sum
 
 
 def at_next(rows, ids, first_row=0, first_token=1):  # (T, V), (T,) -> (T - 1,)
-    """Pick the numbers of the tokens from `first_token` on, one from each row from `first_row` on."""
+    """Pick each token's number from its row, starting at `first_token` and `first_row`."""
     n = len(ids) - max(first_row, first_token)
     return np.asarray(rows)[np.arange(first_row, first_row + n), ids[first_token : first_token + n]]
 
 
 def right(logits, ids, *first):
-    """Return ``-log softmax(logits[t])[ids[t + 1]]``, or start from another row and token."""
+    """Return ``-log softmax(logits[t])[ids[t + 1]]``, or start from a different row and token."""
     return -at_next(log_softmax(logits), ids, *first)
 
 
@@ -29,7 +29,7 @@ def from_zero(logits, ids):
 
 
 def underflows(least):
-    """Return a loss by way of the softmax, with `least` added to a probability that may be zero."""
+    """Return a loss that goes through the softmax, with `least` added to a probability that may be zero."""
     return lambda logits, ids: -np.log(at_next(np.exp(log_softmax(logits)) + least, ids))
 
 

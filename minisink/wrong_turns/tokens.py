@@ -16,7 +16,7 @@ class OneMore(Cache, name="one key too many", number=1, sizes=lambda self: (self
 class OneLess(Cache, name="one key too few", number=12, sizes=lambda self: (self.n_sinks, self.window - 1)):
     """the query sees one key too few: eviction comes too early; evict when more than n_sinks + window are held, not
     when exactly that many are, because the current token counts toward the window
-    """  # seen in: caches that evict before the newcomer is in
+    """  # seen in: caches that evict before the new token is in
 
 
 # seen in: a report that took unchanged perplexity for success
@@ -49,7 +49,7 @@ class OneMoreSink(Cache, name="one sink too many", sizes=lambda self: (self.n_si
 
 
 class OneMoreSinkInside(OneMoreSink):
-    """Likewise, but in a cache of the same size: the window is one smaller."""
+    """The same, but in a cache of the same size: the window is one smaller."""
 
     @property
     def sizes(self):
@@ -69,7 +69,7 @@ class SinksWithin(Cache, name="sinks within the window"):
         return self.n_sinks, max(self.least, self.window - self.n_sinks)
 
 
-# where there are as many sinks as places, nothing else stays
+# if the sinks fill the window, nothing else stays
 SinksFillTheWindow = likewise("SinksFillTheWindow", SinksWithin, least=0)
 
 
@@ -101,7 +101,7 @@ BlockOf16LeavesEarly = likewise("BlockOf16LeavesEarly", BlockLeavesEarly, block=
 
 
 class PageLeavesEarly(BlockLeavesEarly):
-    """Likewise, but never a block with a sink or the newest token; blocks are counted from the start of the text."""
+    """The same, but never a block with a sink or the newest token; blocks are counted from the start of the text."""
 
     def survivors(self, n):
         block, newest = getattr(self.policy, "block", 16), self.token_index[n - 1]
@@ -122,7 +122,7 @@ class MinusZero(Cache, name="keys[-0:]", number=5):  # seen in: slices with a co
         return [*past[: self.n_sinks], *past[self.n_sinks * self.after :][-(self.window - 1) :], n - 1]
 
 
-# everything includes the sinks a second time
+# "everything" then includes the sinks a second time
 MinusZeroFromTheStart = likewise("MinusZeroFromTheStart", MinusZero, after=False)
 
 
@@ -144,7 +144,7 @@ class StartsOver(Cache, name="only the newest token held", survivors=lambda self
 class Unequal(Cache, name="keys and values evicted unequally", number=13):  # seen in: a layer 0 that was never trimmed
     """keys and values are evicted unequally; keep them in pairs, or cut both at the same places"""
 
-    first = True  # the values that came first are kept
+    first = True  # the values that arrived first are kept
 
     def keep(self, slots):
         n, values = len(slots), self.values
@@ -152,7 +152,7 @@ class Unequal(Cache, name="keys and values evicted unequally", number=13):  # se
         self.values = values[:n] if self.first else values[-n:]
 
 
-# keys leave behind the sinks, values at the front
+# keys are evicted after the sinks, values from the front
 ValuesWithoutSinks = likewise("ValuesWithoutSinks", Unequal, first=False)
 
 
@@ -168,7 +168,7 @@ class ZeroSlot(Cache, name="a slot of zeros", number=2):  # seen in: a decode lo
 
 
 class ZeroSlotForGood(ZeroSlot, append=Cache.append):
-    """Likewise, but in a slot that can never be evicted."""
+    """The same, but in a slot that can never be evicted."""
 
     def mix(self, query, keys, values):
         return super().mix(query, *(np.pad(x, ((1, 0), (0, 0), (0, 0))) for x in (keys, values)))
@@ -177,7 +177,7 @@ class ZeroSlotForGood(ZeroSlot, append=Cache.append):
 class EmptySlots(Cache, name="empty slots attended to", number=2):  # seen in: buffers of a fixed size
     """slots of zeros, not yet filled, are attended to; mask them, or slice off the filled ones"""
 
-    most: int | None = None  # of them; None is all
+    most: int | None = None  # such slots; None means all
 
     def mix(self, query, keys, values):
         n_empty = len(range(len(keys), self.capacity)[: self.most])
@@ -195,7 +195,7 @@ class NotItself(Cache, name="attends before it appends"):
 
 
 class AttendsFirst(NotItself, own=lambda self: len(self.token_index), mix=Cache.mix):
-    """Likewise, to the letter: attend over what is held before the token comes in, up to the full capacity."""
+    """The same, literally: attend over what is held before the token arrives, up to the full capacity."""
 
     def step(self, q, k, v):
         out = self.attend(q, np.array(self.keys), np.array(self.values))

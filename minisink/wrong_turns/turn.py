@@ -8,7 +8,7 @@ import numpy as np
 
 
 def read_hints(text):
-    """Return ``{task: {title: hints}}``: a part begins with [task], each paragraph in it is titles and three hints."""
+    """Return ``{task: {title: hints}}``: each part begins with [task]; its paragraphs are titles and three hints."""
     found: dict[str, dict[str, list[str]]] = {}
     for part in text.split("\n[")[1:]:
         task, *paragraphs = part.strip().split("\n\n")
