@@ -17,25 +17,25 @@ import numpy as np
 
 
 def attention(q, k, v, bias, kind="softmax", sink_logits=None):  # (B, T, H, D), 2 x (B, T, K, D) -> (B, T, H, D)
-    """Mix the values each query may see: return them, the pattern (B, H, T, T), and what gives the gradients.
+    """Mix the values each query may see: return the mix, the pattern (B, H, T, T), and a function for the gradients.
 
     Queries and keys are rotated. K divides H: H / K neighbouring query heads share a key head, folded into the rows of
     one product. `bias` (T, T) is `minisink.attention.additive` of a causal mask: 0 where a query may look, -inf above
-    the diagonal; with ALiBi's slopes added it is (H, T, T). Of `kind`, softmax, softmax1 or relu, the last does not
+    the diagonal; with ALiBi's slopes added it is (H, T, T). `kind` is softmax, softmax1 or relu, which does not
     normalise at all: ``pattern = max(scores, 0)``. `sink_logits` (H,) are one more term in the denominator of each
-    head; softmax1 is a sink logit of 0. One takes the weight ``1 - sum(pattern)`` and gives nothing to the mix, so its
-    gradient, written into `into_sink` (H,), is ``-(1 - sum(pattern)) * dmixed . mixed``.
+    head; softmax1 is a sink logit of 0. A sink takes the weight ``1 - sum(pattern)`` and adds nothing to the mix, so
+    its gradient, written into `into_sink` (H,), is ``-(1 - sum(pattern)) * dmixed . mixed``.
     """
     (B, T, H, D), K = q.shape, k.shape[2]
-    q, k, v = (x.swapaxes(1, 2).copy() for x in (q, k, v))  # (B, H, T, D), 2 x (B, K, T, D): multiplied twice each
+    q, k, v = (x.swapaxes(1, 2).copy() for x in (q, k, v))  # (B, H, T, D), 2 x (B, K, T, D): each multiplied twice
     q = q.reshape(B, K, H // K * T, D)
     scale = 1.0 / math.sqrt(D)
-    pattern = ((q * scale) @ k.swapaxes(-1, -2)).reshape(B, H, T, T)  # the largest array of a layer: from here in place
+    pattern = ((q * scale) @ k.swapaxes(-1, -2)).reshape(B, H, T, T)  # a layer's largest array: in place from here
     pattern += bias
     if kind == "relu":
         np.maximum(pattern, 0.0, out=pattern)
     else:
-        sink = 0.0 if kind == "softmax1" else -np.inf  # the logit of one more term of the denominator
+        sink = 0.0 if kind == "softmax1" else -np.inf  # the logit of one more term in the denominator
         if sink_logits is not None:
             sink = sink_logits[:, None, None]
         largest = np.maximum(pattern.max(axis=-1, keepdims=True), sink)

@@ -1,7 +1,7 @@
 """Each function of `minisink.ops` as training needs it: forward, and its gradient below.
 
 For ``y = f(x)``, ``dy`` is the gradient of the loss with respect to y. Each function returns y and `back`, which turns
-``dy`` into ``dx``, the gradient with respect to x. The chain rule asks nothing else. Gradients of *weights* are written
+``dy`` into ``dx``, the gradient with respect to x. The chain rule needs no more. Gradients of *weights* are written
 into the arrays named ``into_...``, which are views into one long vector (see `parameters`).
 
 Rows are tokens: batch and time are folded, N = B * T, so that every matrix product is one large one.
@@ -29,11 +29,11 @@ def linear(x, w, b=None):  # (N, C), (C, F), (F,) -> (N, F)
 def embedding_backward(dy, ids, into_embed):  # (N, C), (N,), (V, C)
     """Undo ``y = embed[ids]``: each row of dy is added to the row it was read from.
 
-    It is *added*: a token may occur many times, and a tied embedding has another part.
+    It is *added*: a token may occur many times, and a tied embedding also gets the output matrix's part.
     """
     if isinstance(dy, np.ndarray):
         np.add.at(into_embed, ids, dy)
-    else:  # CuPy's `add.at` adds in the order its threads come by: other bits every run. One-hot rows have one order
+    else:  # CuPy's `add.at` adds in thread order, so every run has different bits; one-hot rows fix the order
         one_hot = ids[:, None] == np.arange(len(into_embed), like=dy)  # (N, V)
         into_embed += one_hot.astype(dy.dtype).T @ dy  # (V, N) @ (N, C)
 
@@ -41,7 +41,7 @@ def embedding_backward(dy, ids, into_embed):  # (N, C), (N,), (V, C)
 def rms_norm(x, weight, eps):  # (N, C), (C,) -> (N, C)
     """``y = weight * n`` with ``n = x * r`` and ``r = 1 / sqrt(mean(x^2) + eps)``.
 
-    ``dx = r * (dn - n * mean(dn * n))`` with ``dn = dy * weight``. The mean is what the common factor r takes back:
+    ``dx = r * (dn - n * mean(dn * n))`` with ``dn = dy * weight``. The mean is what the common factor r cancels:
     scaling x changes nothing.
     """
     r = 1.0 / np.sqrt(_row_mean(x, x) + eps)
@@ -118,8 +118,8 @@ def gelu_erf(x):  # (N, F) -> (N, F)
 def cross_entropy(logits, targets, scale):  # (N, V), (N,) -> (), (N, V)
     """``loss = sum over rows of (log sum_j exp(logits_j) - logits_target)`` in nats, and its gradient.
 
-    The gradient is ``softmax(logits) - 1[target]``: what the model expected minus what came. It overwrites the logits,
-    the largest array of a step, times `scale`: 1 / tokens of the whole batch makes the loss a mean.
+    The gradient is ``softmax(logits) - 1[target]``: what the model expected minus what came. Times `scale`, it
+    overwrites the logits, the largest array of a step; 1 / tokens of the whole batch makes the loss a mean.
     """
     rows = np.arange(len(targets), like=logits)
     logits -= logits.max(axis=-1, keepdims=True)

@@ -1,7 +1,7 @@
 """Samples from one long row of token ids.
 
-Where a sample starts decides about sinks. With ``<s>`` in front of every sample one token is always there and always
-first: a place to park weight. Without it the first token is another one every time.
+Where a sample starts decides whether sinks form. With ``<s>`` in front of every sample, one token is always there and
+always first: a place to park weight. Without it, the first token is a different one every time.
 """
 
 import numpy as np
@@ -15,14 +15,14 @@ def split(ids, context, share=0.01):
 
 
 def check_length(n_tokens, context, what="the text"):
-    """Refuse a text that has no room for one sample and the token after it."""
+    """Raise ValueError for a text too short for one sample and the token after it."""
     if n_tokens < context + 1:
         has = f"{max(n_tokens, 0)} tokens, where a context of {context} needs {context + 1}"
         raise ValueError(f"{what} is shorter than one sample: {has}")
 
 
 def draw(random, ids, n_samples, context, bos=None):
-    """Draw a batch of samples at random: inputs and targets, each (B, T) of int64, and one token apart.
+    """Draw a batch of samples at random: inputs and targets, each (B, T) int64, and one token apart.
 
     A `bos` is put in front of every sample; the context includes it, and it is never a target.
 
@@ -34,7 +34,7 @@ def draw(random, ids, n_samples, context, bos=None):
 
 
 def spread(ids, n_samples, context, bos=None):
-    """Take samples at even distances, the same ones every time, for evaluation; as `draw`."""
+    """Take evenly spaced samples, the same ones every time, for evaluation; otherwise like `draw`."""
     return _samples_at(ids, np.linspace(0, len(ids) - context - 1, n_samples).astype(np.int64), context, bos)
 
 

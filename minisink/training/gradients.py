@@ -20,7 +20,7 @@ PIECE = 1024  # tokens per piece: the (N, V) and (B, H, T, T) arrays then fit a 
 def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  # (P,), 2 x (B, T) -> (P,)
     """Compute the mean loss of a batch in nats per token, and its gradient; `vector` holds the weights.
 
-    A `piece` has that many samples, by default `PIECE` tokens. With threads (`workers`), the matrix library uses one.
+    A `piece` has that many samples, by default `PIECE` tokens. With `workers`, the matrix library uses one thread.
     """
     B, T = inputs.shape
     weights, scale = as_weights(config, vector), 1.0 / inputs.size
@@ -30,13 +30,13 @@ def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  
     def one(start):
         gradient = np.zeros_like(vector)
         rows = slice(start, start + piece)
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks whether the loss is finite
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks that the loss is finite
             logits, _, back = passes.forward(inputs[rows], weights, config)
             loss, dlogits = cross_entropy(logits, targets[rows].reshape(-1), scale)
             back(dlogits, as_weights(config, gradient))
         return loss, gradient
 
-    with one_thread(width), ThreadPoolExecutor(workers) as pool:  # a piece that ends raises the count for none
+    with one_thread(width), ThreadPoolExecutor(workers) as pool:  # or a finished piece raises the thread count
         pieces = (map if workers == 1 else pool.map)(one, range(0, B, piece))
         loss, gradient = next(pieces)
         for more, part in pieces:
@@ -48,8 +48,8 @@ def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  
 def batch_loss(config, vector, inputs, targets, *, piece=None):
     """Compute the mean loss of a batch as `batch_gradient` does, and how strong the sinks are, without a gradient.
 
-    Their strength is, for each layer, the mean weight on the first token, over heads and over the queries of the second
-    half of every sample (early queries see few keys, and look at the first one for want of others).
+    Their strength is, for each layer, the mean weight on the first token, over heads and over the queries in the second
+    half of every sample (early queries see few keys, and look at the first for lack of others).
     """
     (B, T), weights = inputs.shape, as_weights(config, vector)
     piece = piece or max(1, PIECE // T)

@@ -1,7 +1,7 @@
-"""The log of a training, ``log.csv``: a header, and a row of numbers for every look at it.
+"""The log of a training run, ``log.csv``: a header, and a row of numbers for every evaluation.
 
-It is read again when a training continues, and by `experiments.emergence`. Blank lines (from an editor) and half a row
-at the end (from a power failure) are skipped. Any other non-number is an error.
+It is reread when training resumes, and by `experiments.emergence`. Blank lines (from an editor) and half a row at the
+end (from a power failure) are skipped. Any other non-number is an error.
 """
 
 import csv
@@ -22,29 +22,29 @@ def add(path, row):
 
 
 def read(path):
-    """Return the names of the columns, none for an empty file, and the rows: lists of numbers as they are written."""
+    """Return the names of the columns, none for an empty file, and the rows: lists of numbers as strings."""
     check_file(path)
     try:
         with blame(path, "cannot be read"), open(path, newline="", encoding="utf-8-sig") as file:
             lines = [line for line in file if line.strip()]
         if lines and not lines[-1].endswith(("\n", "\r")):
-            lines.pop()  # it was cut
+            lines.pop()  # it was cut off
         names, *rows = [*csv.reader(lines)] or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise _not_a_log(path, error) from None
     for i, row in enumerate(rows, 1):
         if len(row) != len(names):
-            raise _not_a_log(path, f"row {i} has not the {len(names)} columns of its header")
+            raise _not_a_log(path, f"row {i} does not have the {len(names)} columns of the header")
         for cell in row:
             try:
                 float(cell)
             except ValueError:
-                raise _not_a_log(path, f"row {i} has {cell[:20]!r} for a number") from None
+                raise _not_a_log(path, f"row {i} has {cell[:20]!r} instead of a number") from None
     return names, rows
 
 
 def cut(path, step):
-    """Delete rows after a step, blank lines and half a row from a log, if there is one and `read` does not raise."""
+    """Delete rows after a step, blank lines and half a row from a log, if it exists and `read` does not raise."""
     if not os.path.lexists(path):
         return
     names, rows = read(path)

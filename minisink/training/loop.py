@@ -1,7 +1,7 @@
-"""One training: draw samples, take a step, look now and then, keep everything.
+"""One training run: draw samples, take a step, evaluate now and then, save everything.
 
-`Training` is the thing that changes, by `step`, `evaluate` and `save`. The caller (`run`, or a command) decides when,
-so that an interrupt falls between two steps and loses nothing.
+`Training` holds the state, and has `step`, `evaluate` and `save`. The caller (`run`, or a command) decides when to call
+them, so that an interrupt falls between two steps and loses nothing.
 """
 
 import math
@@ -32,13 +32,13 @@ STREAM = 2048  # held-out tokens on which the gap is measured
 class Training:
     """A model being trained.
 
-    Raise ValueError for a text shorter than a sample, a folder that cannot be used, a state of another training.
+    Raise ValueError for a text shorter than a sample, a folder that cannot be used, or the state of a different run.
     """
 
     config: Any
     recipe: Recipe
     ids: np.ndarray  # (T,), the text
-    valid: np.ndarray  # held-out text to look at
+    valid: np.ndarray  # held-out text to evaluate on
     folder: Path  # for the state, the log, the model and its tokenizer
     tokenizer: Any = None
     _: KW_ONLY
@@ -82,9 +82,9 @@ class Training:
         self.seconds, self.losses, self.random = about["seconds"], about["losses"], state.random_from(about["random"])
 
     def step(self):
-        """Draw a batch and change the weights; ValueError when loss or gradient is not finite, before they change.
+        """Draw a batch and update the weights; ValueError, before they change, if loss or gradient is not finite.
 
-        Return the ``loss`` before, in nats per token, the ``rate``, and the ``norm`` of the gradient.
+        Return the ``loss`` before the update, in nats per token, the ``rate``, and the ``norm`` of the gradient.
         """
         started = time.perf_counter()
         recipe = self.recipe
@@ -117,10 +117,10 @@ class Training:
         return Model(self.config, weights, self.tokenizer, name=self.folder.name)
 
     def evaluate(self, last):
-        """Look at held-out text after a step that returned `last`; add a row to the log, and return it.
+        """Evaluate on held-out text after a step that returned `last`; add a row to the log, and return it.
 
-        In it ``sink_i`` is the weight on the first token in layer i, and ``window_nll`` and ``one_sink_nll`` are the
-        loss with a cache of half the context on one long text.
+        In it, ``sink_i`` is the weight on the first token in layer i, and ``window_nll`` and ``one_sink_nll`` are the
+        losses on one long text with a cache of half the context.
         """
         batch = data.spread(self.valid, self.recipe.batch, self.recipe.context, self.bos)
         inputs, targets = map(self.xp.asarray, batch)
@@ -154,10 +154,10 @@ class Training:
 
 
 def run(training, *, eval_every=50, save_every=200, on_step=lambda last, row: None, stop=lambda: False):
-    """Train to the end, or until ``stop()``, which is asked before every step; return the last row of the log, if any.
+    """Train to the end, or until ``stop()``, which is checked before every step; return the log's last row, if any.
 
-    The last step is saved in both cases; the numbers are steps between rows, and between checkpoints. ``on_step(last,
-    row)`` is called with what `Training.step` returned and the row of the log, or None.
+    The last step is saved either way; `eval_every` and `save_every` count steps between rows and between checkpoints.
+    ``on_step(last, row)`` is called with what `Training.step` returned and the row of the log, or None.
     """
     row, n_steps = None, training.recipe.n_steps
     while training.n_steps_done < n_steps and not stop():

@@ -21,7 +21,7 @@ class Schedule:
     """
 
     peak: float
-    n_steps: int  # length of the whole training
+    n_steps: int  # length of the whole run
     warmup: int = 100  # steps until the peak is reached
     decay: float = 0.3  # share of the steps, at the end, over which it falls
     final: float = 0.0  # where it falls to, as a share of the peak
@@ -67,7 +67,7 @@ class AdamW:
 class SGD:
     """Plain gradient descent, ``w = w - lr * g``: no moments, no decay.
 
-    Adam gives every weight a step of the same size however small its gradient; without that, sinks come late or not at
+    Adam gives every weight a step of the same size however small its gradient; without that, sinks form late or not at
     all (Guo et al., arXiv:2410.13835, section 3).
     """
 

@@ -1,6 +1,6 @@
 """All weights of a model in one vector.
 
-`Weights` says what each array is for; an optimizer does not care, it does the same to every number. So every array is a
+`Weights` says what each array is for; an optimizer does not care: it does the same to every number. So every array is a
 *view* into one long vector: a step of AdamW is a few lines on vectors, the norm of a gradient one dot product, and
 adding two gradients one addition. The order is embedding, matrices, the rest, so what decays is a slice.
 """
@@ -20,7 +20,7 @@ def named_shapes(config):
 
 
 def n_parameters(shapes):
-    """Count the numbers of all arrays: P, the length of the vector."""
+    """Count the numbers in all arrays: P, the length of the vector."""
     return sum(map(prod, shapes.values()))
 
 
@@ -32,15 +32,15 @@ def views(vector, shapes):  # (P,)
 
 
 def as_weights(config, vector):  # (P,)
-    """Make the `Weights` of a model, or of its gradient, that are views into a vector."""
+    """Return the `Weights` of a model, or of its gradient, as views into a vector."""
     return arrays.from_arrays(config, views(vector, named_shapes(config)))
 
 
 def decayed(config, shared=False):
-    """Tell which slice of the vector decays: the matrices, but not what belongs to one token alone.
+    """Return the slice of the vector that decays: the matrices, but not what belongs to one token alone.
 
-    An embedding that is also the output matrix decays like any other, and a separate one does not. If it is shared
-    except for the input vector of ``<s>`` (id 0; see `share`), that vector does not: it may grow as a sink needs.
+    An embedding that is also the output matrix decays like any other matrix; a separate one does not. If it is shared
+    except for the input vector of ``<s>`` (id 0; see `share`), that vector does not decay, so it can grow into a sink.
     """
     shapes = named_shapes(config)
     V, C = shapes["embed"]
@@ -51,8 +51,8 @@ def decayed(config, shared=False):
 def share(config, gradient):  # (P,)
     """Make the two copies of a shared embedding move together, in place.
 
-    Input and output matrix are one, except for the input vector of ``<s>`` (id 0). A checkpoint has no name for that,
-    so there are two matrices that start equal and get the same gradient, the sum. (Both count in the clipped norm.)
+    The input and output matrices are one, except for the input vector of ``<s>`` (id 0). A checkpoint has no name for
+    that, so there are two matrices that start equal and share one gradient, the sum. (Both count in the clipped norm.)
     """
     named = views(gradient, named_shapes(config))
     embed, head = named["embed"][1:], named["head"].T[1:]  # both (V - 1, C)
@@ -72,7 +72,7 @@ def go_on_from(config, weights, vector):  # (P,)
 
 
 def initial_vector(config, seed, *, std=0.04, shared=False):  # -> (P,), float32 on the host
-    """Draw random weights: normal with deviation `std`, norms 1, biases and sink logits 0.
+    """Draw random weights: normal with standard deviation `std`, norms 1, biases and sink logits 0.
 
     The two matrices that write to the residual stream are scaled by 1 / sqrt(2 L), so that its size does not grow with
     the number of layers (Radford et al., 2019).

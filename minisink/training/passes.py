@@ -2,7 +2,7 @@
 
 Read each function as a pair of mirror images. It returns what it computes and `back`, in which each line undoes one of
 the forward above it, last first: from the gradient of the output to that of x, writing those of the weights into
-`grad`, a `LayerWeights` too. The residual stream makes it simple: ``x = x + f(x)`` becomes ``dx = dx + back(dx)``.
+`grad`, also a `LayerWeights`. The residual stream makes it simple: ``x = x + f(x)`` becomes ``dx = dx + back(dx)``.
 """
 
 from functools import reduce
@@ -15,7 +15,7 @@ from ..positions import bias_of
 from .attention import attention
 from .backward import embedding_backward, gelu, gelu_erf, layer_norm, linear, rms_norm, swiglu
 
-# Each half of a layer begins with a norm, and with one matrix or several that read what it returns
+# Each half of a layer begins with a norm, followed by one or more matrices that read its output
 LLAMA = {"attention": ("attn_norm", ["wq", "wk", "wv"]), "mlp": ("mlp_norm", ["w_gate", "w_up"])}
 GPT2 = {"attention": ("ln1", ["w_qkv"]), "mlp": ("ln2", ["w_up"])}
 GELU = {"gelu_new": gelu, "gelu": gelu_erf}  # as in `ops.ACTIVATIONS`
@@ -24,9 +24,9 @@ GELU = {"gelu_new": gelu, "gelu": gelu_erf}  # as in `ops.ACTIVATIONS`
 def forward(ids, weights, config):  # (B, T) -> (B * T, V)
     """Return the logits of the next token after every token of every sample, what is inside each layer, and `back`.
 
-    Of a layer, that is the ``"pattern"`` (B, H, T, T) and the values ``"v"`` (B, K, T, D). ``back(dlogits, grad)``
-    turns the gradient from `backward.cross_entropy` into that of every weight, in `grad`, a `Weights` too. It takes the
-    layers out of their list as it uses them, so that memory is free again. Where positions are learned, T is at most
+    Inside a layer are its ``"pattern"`` (B, H, T, T) and the values ``"v"`` (B, K, T, D). ``back(dlogits, grad)`` turns
+    the gradient from `backward.cross_entropy` into that of every weight, in `grad`, which is also a `Weights`. It takes
+    the layers out of their list as it uses them, to free memory. If positions are learned, T is at most
     ``config.max_positions``.
     """
     if config.model_type in ("qwen3", "falcon"):
@@ -72,7 +72,7 @@ def _layer(x, layer, config, B, bias):  # (N, C) -> (N, C)
 
 
 def _attend(x, layer, config, B, bias):  # (N, C) -> (N, C)
-    """``wo(attention(rotate(q), rotate(k), v))``; q, k and v from a matrix each (Llama), or from one side by side."""
+    """``wo(attention(rotate(q), rotate(k), v))``; q, k and v from a matrix each (Llama), or all from one."""
     H, K, rotate = config.n_heads, config.n_kv_heads, config.encoding
     parts, read_back = _read(x, layer, "attention", config)  # (N, H * D), 2 x (N, K * D); or one (N, 3 C)
     heads = [part.reshape(B, len(x) // B, -1, config.head_dim) for part in parts]
@@ -105,7 +105,7 @@ def _mlp(x, layer, config):  # (N, C) -> (N, C)
 
 
 def _read(x, layer, half, config):  # (N, C) -> list of (N, F)
-    """``h w + b`` with ``h = norm(x)``, for each matrix that a half of the layer begins with."""
+    """``h w + b`` with ``h = norm(x)``, for each matrix that this half of the layer begins with."""
     norm, matrices = (LLAMA if isinstance(config, llama.Config) else GPT2)[half]
     h, norm_back = _norm(x, layer, norm, config)
     parts, backs = zip(*(_linear(h, layer, name) for name in matrices), strict=True)

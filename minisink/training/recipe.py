@@ -1,11 +1,11 @@
-"""The numbers of one training; those of the model are in its config."""
+"""The settings of one training run; those of the model are in its config."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was found to grow a sink in a small model within an hour of one core."""
+    """Settings found to grow a sink in a small model within an hour on one core."""
 
     n_steps: int = 2460
     batch: int = 64  # samples per step
@@ -16,16 +16,16 @@ class Recipe:
     weight_decay: float = 0.1
     betas: tuple = (0.9, 0.95)
     clip: float = 1.0  # largest norm of the gradient
-    std: float = 0.04  # deviation of the initial weights
+    std: float = 0.04  # standard deviation of the initial weights
     sample_start: str = "bos"  # or "none"
-    shared: bool = False  # input and output matrix are one except the input vector of <s>: see `parameters.share`
+    shared: bool = False  # whether input and output matrix are one, except for <s>: see `parameters.share`
     seed: int = 0  # of the initial weights and of the samples
 
     def __post_init__(self):
         least = {"n_steps": 1, "batch": 1, "context": 4, "warmup": 0, "weight_decay": 0, "seed": 0}
         for name, lowest in least.items():
             if not lowest <= (value := getattr(self, name)) < float("inf"):
-                why = ": the cache watched is half of it" if name == "context" else ""
+                why = ", because the cache measured is half of it" if name == "context" else ""
                 raise ValueError(f"{name} is {value}; it must be {lowest} or more{why}")
         if not 0 < self.rate < float("inf"):
             raise ValueError(f"learning rate is {self.rate}; it must be a number above 0")

@@ -1,8 +1,8 @@
-"""Everything a training needs to continue as if nothing had happened, in one file.
+"""Everything a training run needs to continue as if nothing had happened, in one file.
 
 ``state.safetensors`` holds three vectors (weights and both moments) and, in its header, a JSON text with the step, the
 random generator, the losses since the last row of the log, and what is trained: config, recipe, texts. It is written
-under another name and moved into place, so there is always a whole one.
+under a temporary name and moved into place, so there is always a complete one.
 """
 
 import math
@@ -18,10 +18,10 @@ FILE, STATE, WHAT = "state.safetensors", "minisink", "a sound training state"
 
 
 def load(folder, identity, size):
-    """Read a state of this training, of `size` weights: what is JSON-able, and the vectors.
+    """Read a state of this training run, with `size` weights: (JSON-able metadata, vectors).
 
-    The first has the ``"step"``, the ``"seconds"`` without pauses, the state of the ``"random"`` generator, and the
-    ``"losses"`` since the last row of the log. ValueError if the file is missing, damaged, or of another `identity`.
+    The metadata has the ``"step"``, the ``"seconds"`` without pauses, the state of the ``"random"`` generator, and the
+    ``"losses"`` since the last row of the log. ValueError if the file is missing, damaged, or has another `identity`.
     """
     path = Path(folder) / FILE
     if not path.exists():

@@ -1,7 +1,7 @@
-"""Text files to one long row of token ids: train a tokenizer, encode, remember.
+"""From text files to one long row of token ids: train a tokenizer, encode, remember.
 
-The tokenizer is a byte-level BPE (Sennrich et al., arXiv:1508.07909, over bytes as in GPT-2), so no text is
-unknown to it. ``<s>`` is id 0 and never comes out of a text.
+The tokenizer is a byte-level BPE (Sennrich et al., arXiv:1508.07909, over bytes as in GPT-2), so it can encode
+any text. ``<s>`` is id 0, and no text is ever encoded to it.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ def train_tokenizer(paths, vocab_size):
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False, **begin)
     tokenizer.train_from_iterator(map(read_text, paths), trainer)
     if (n_found := tokenizer.get_vocab_size()) < vocab_size:
-        why = f"it has pairs for {n_found} tokens only"
+        why = f"it has pairs for only {n_found} tokens"
         raise ValueError(f"a vocabulary of {vocab_size} is larger than the text supports: {why}")
     return tokenizer
 
@@ -38,7 +38,7 @@ def read_tokenizer(path):
 
 
 def encode_files(tokenizer, paths):
-    """Encode all files, one after another: (T,) of uint16, or uint32 for more than 65,536 tokens."""
+    """Encode all files, one after another, to (T,) uint16, or uint32 for a vocabulary of more than 65,536 tokens."""
     tokenizer.encode_special_tokens = True  # a "<s>" in a book stays three letters, and the sink token stays a sink
     dtype = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
     ids = [np.array(encode(tokenizer, read_text(p), name=p).ids, dtype) for p in paths]
@@ -46,7 +46,7 @@ def encode_files(tokenizer, paths):
 
 
 def remembered(path, make):
-    """Return the ids in a ``.npy`` file, made by ``make()`` and written if it is missing; None is no file."""
+    """Return the ids in a ``.npy`` file, or make them with ``make()`` and write it; None means there is no file."""
     if path is None:
         return make()
     path = Path(path)
@@ -60,7 +60,7 @@ def remembered(path, make):
     try:
         ids = np.lib.format.open_memmap(path, mode="r")
         if ids.ndim != 1 or ids.dtype.kind != "u":
-            raise ValueError("no row of whole numbers without a sign")
+            raise ValueError("not a row of unsigned whole numbers")
     except Exception as error:  # NumPy hands the header to Python's parser, which can be made to fail in many ways
         raise ValueError(f"{path}: not a .npy file of token ids ({error}); {why}") from error
     if not len(ids):

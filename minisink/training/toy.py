@@ -1,6 +1,6 @@
 """What the classroom's models share: attention alone, and a step of learning from texts.
 
-A task, `backcopy` or `induction`, gives the texts, and says by its `look` what can be seen inside.
+A task, `backcopy` or `induction`, supplies the texts, and a `look` method that measures what can be seen inside.
 """
 
 import math
@@ -18,7 +18,7 @@ from .parameters import as_weights, decayed, initial_vector
 
 
 def attention_only(*, n_layers, n_heads, width=64, **fields):
-    """Return the config of a Llama without an MLP: one of width 0, which adds nothing. The heads share the width."""
+    """Return the config of a Llama whose MLP has width 0, so it adds nothing. The heads share the model's width."""
     heads = {"n_heads": n_heads, "n_kv_heads": n_heads, "head_dim": width // n_heads}
     return llama.Config(d_model=width, n_layers=n_layers, d_ff=0, **heads, **fields)
 
@@ -26,10 +26,10 @@ def attention_only(*, n_layers, n_heads, width=64, **fields):
 class Toy:
     """A small model that learns from `batch` texts per step, drawn by ``draw(random, batch)``.
 
-    They are (B, T + 1) ints: T tokens each to read and the same, one further, to predict. `std` is the deviation of the
-    initial weights; `weight_decay` is AdamW's, and `optimizer` is "adamw" or "sgd". `seed` is of the initial weights,
-    the texts, and the texts that are watched. The numbers do not depend on `workers`, the threads; on a GPU (`device`
-    is "cpu" or "cuda") there is one.
+    They are (B, T + 1) ints: T tokens to read and the same, shifted by one, to predict. `std` is the standard deviation
+    of the initial weights; `weight_decay` is AdamW's, and `optimizer` is "adamw" or "sgd". `seed` is for the initial
+    weights, the texts, and the watched texts. The numbers do not depend on `workers`, the number of threads, which is 1
+    on a GPU (`device` is "cpu" or "cuda").
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Toy:
         self.n_steps_done = 0
 
     def step(self):
-        """Learn from one batch; return the loss before, in nats. ValueError when it is not finite."""
+        """Learn from one batch; return the loss before the step, in nats. ValueError if it is not finite."""
         ids = self.xp.asarray(self.draw(self.random, self.batch))
         loss, gradient = batch_gradient(self.config, self.vector, ids[:, :-1], ids[:, 1:], workers=self.workers)
         norm = clip(gradient, 1.0)
@@ -58,7 +58,7 @@ class Toy:
         return loss
 
     def forward(self, ids):
-        """Run the training forward on (B, T) ids: logits (B * T, V), and the pattern and values of each layer."""
+        """Run the training forward pass on (B, T) ids: logits (B * T, V), and the pattern and values of each layer."""
         with one_thread(self.config.d_model):
             weights = as_weights(self.config, self.vector)
             return passes.forward(self.xp.asarray(ids), weights, self.config)[:2]

@@ -57,12 +57,12 @@ def test_an_empty_log_gets_its_header_again(tmp_path, raw):
 
 NONE = {
     "a NUL": (ROWS + b"\0\r\n", "row 3|NUL"),
-    "a word": (ROWS + b"x,60,2.5\r\n", "row 3 has 'x' for a number"),
-    "a long word": (ROWS + b"6,60," + b"x" * 100_000 + b"\r\n", "row 3 has 'xxxxxxxxxxxxxxxxxxxx' for a number"),
+    "a word": (ROWS + b"x,60,2.5\r\n", "row 3 has 'x' instead of a number"),
+    "a long word": (ROWS + b"6,60," + b"x" * 100_000 + b"\r\n", "row 3 has 'xxxxxxxxxxxxxxxxxxxx' instead of a"),
     "not UTF-8": (ROWS + b"\xff\r\n", "can't decode byte 0xff"),
     "a field of 200,000 digits": (ROWS + b"1," + b"1" * 200_000 + b"\r\n", "field larger than"),
-    "half a row in the middle": (HEADER + b"2,2\r\n" + b"4,40,2.75\r\n", "row 1 has not the 3 columns of its header"),
-    "a row too long": (ROWS + b"6,60,2.5,1\r\n", "row 3 has not the 3 columns"),
+    "half a row in the middle": (HEADER + b"2,2\r\n" + b"4,40,2.75\r\n", "row 1 does not have the 3 columns of the"),
+    "a row too long": (ROWS + b"6,60,2.5,1\r\n", "row 3 does not have the 3 columns"),
 }
 
 

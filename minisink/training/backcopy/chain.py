@@ -1,13 +1,13 @@
 """The Bigram-Backcopy task: the smallest world in which a sink forms.
 
 Guo et al., arXiv:2410.13835, section 2. A text is BOS and then a Markov chain, except after a few
-*trigger* tokens: there the token *before* the trigger is repeated. To predict it a head must look one back
-on triggers and has nothing to do on all others, where the token itself says everything. Softmax has no "nothing":
+*trigger* tokens: there the token *before* the trigger is repeated. To predict it, a head must look one back
+at triggers and has nothing to do elsewhere, where the token itself says everything. Softmax has no "nothing":
 the idle weight gathers on BOS, whose value the head makes small. That is an attention sink.
 
 ::
 
-    BOS  k  c  T  c  m  a ...     T is a trigger: after it comes c again
+    BOS  k  c  T  c  m  a ...     T is a trigger, so c follows again
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ BOS = 0
 class Task:
     """The chain."""
 
-    table: np.ndarray  # (V, V), table[a, b]: chance of b after a, BOS never among them
-    n_triggers: int  # tokens 1 to this are triggers: common ones, so that there is enough to learn from
+    table: np.ndarray  # (V, V), table[a, b]: probability of b after a; b is never BOS
+    n_triggers: int  # tokens 1 to n_triggers, common ones, so that there is enough to learn from
     starts_with_bos: bool = True
 
     @classmethod
     def random(cls, seed, n_tokens=33, n_triggers=5, spread=1.5, starts_with_bos=True):
-        """Draw a chain whose logits are normal with deviation `spread`; its most frequent tokens are the triggers.
+        """Draw a chain whose logits are normal with std `spread`; its most frequent tokens are the triggers.
 
         No trigger comes right after BOS. So a trigger always has an ordinary token before it, and repeats an
         ordinary one: if it repeated a trigger, the two would repeat each other to the end of the text.
@@ -48,7 +48,7 @@ class Task:
         return (ids >= 1) & (ids <= self.n_triggers)
 
     def draw(self, random, n_samples, length):
-        """Draw texts, (B, T) of int64; and each token's cost to a reader who knows the chain, (B, T) in nats."""
+        """Draw texts, (B, T) int64, and each token's cost to a reader who knows the chain, (B, T) in nats."""
         sums = self.table.cumsum(axis=1)
         ids = np.full((n_samples, length), BOS, np.int64)
         nll = np.zeros((n_samples, length))
@@ -73,7 +73,7 @@ class Task:
         pair[BOS, BOS] = 1.0
         total = 0.0
         for t in range(-int(not self.starts_with_bos), length):
-            free = np.where(copies, 0.0, pair).sum(axis=0)  # (V,): chance of b with anything allowed next
+            free = np.where(copies, 0.0, pair).sum(axis=0)  # (V,): probability of b with anything allowed next
             total += float(free @ entropy) if t >= 0 else 0.0
-            pair = np.where(copies, pair, 0.0).T + free[:, None] * self.table  # a b -> b a, or b and what comes
+            pair = np.where(copies, pair, 0.0).T + free[:, None] * self.table  # a b -> b a, or b and whatever follows
         return total / length

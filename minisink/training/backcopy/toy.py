@@ -1,4 +1,4 @@
-"""A one-head model that learns the Bigram-Backcopy task of `chain`, and what can be seen inside it meanwhile."""
+"""A one-head model that learns the Bigram-Backcopy task of `chain`, and what can be seen inside it as it does."""
 
 from functools import partial
 
@@ -30,16 +30,16 @@ class Toy(toy.Toy):
         draw = partial(task.draw, length=length + 1)
         super().__init__(config, lambda random, n: draw(random, n)[0], schedule, std=0.05, weight_decay=0.1, **options)
         self.task = task
-        self.watched = draw(self.random_watched, 64)  # the same texts all along
+        self.watched = draw(self.random_watched, 64)  # the same texts throughout
         self.floor = task.floor(length)
 
     def look(self):
         """Measure the model on texts it does not learn from.
 
         Return ``loss`` and ``floor`` in nats per token; the mean weight on the first token, ``bos_from_nontrigger`` and
-        ``bos_from_trigger``; the norm of its value over the mean of the others', ``value_ratio``; and which ``layer``
-        these are of, the one with the strongest sink. The loss is the floor plus what the model loses to the chain
-        itself *on the same texts*, which removes the effect of chance.
+        ``bos_from_trigger``; the norm of its value relative to the other tokens' mean, ``value_ratio``; and the
+        ``layer`` they come from, the one with the strongest sink. The loss is the floor plus what the model loses to
+        the chain itself *on the same texts*, which removes the effect of chance.
         """
         ids, nll = self.watched
         inputs, targets = ids[:, :-1], ids[:, 1:]
@@ -56,9 +56,9 @@ class Toy(toy.Toy):
         return look | {"layer": i}
 
     def above_floor(self, method, n_texts=4, n_tokens=1000, seed=0):
-        """Return by how much each token of long texts costs more than the floor: (n_texts, n_tokens - 1) nats.
+        """Return how much more than the floor each token of long texts costs: (n_texts, n_tokens - 1) nats.
 
-        They are many times as long as the texts that it learned from.
+        The texts are many times as long as those that the model learned from.
         """
         ids, floor = self.task.draw(np.random.default_rng([seed, 3]), n_texts, n_tokens)
         model = self.as_model("backcopy")

@@ -1,7 +1,7 @@
 """What each method remembers after a gap: the whole paper in one table.
 
 A segment is read, then `gap` other symbols, then the segment again: what do its symbols cost now? The cache has only a
-few slots, so the first reading has left it; and the longest texts are many times as long as any in training.
+few slots, so the first reading has been evicted, and the longest texts are many times as long as any in training.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from .segments import CHANCE, SEGMENT, ask
 from .toy import LENGTH
 
 GAPS = (0, 20, 200, 1000)
-CACHE = 16  # slots: one sink and a window, or a window of them all
+CACHE = 16  # slots: one sink and a window, or nothing but a window
 N_BLOCKS, BLOCK = 2, 4
 
 
@@ -32,7 +32,7 @@ class RandomBlocks(Retrieval):
 
 
 def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
-    """List the rows of the table: a name, and a method with a cache of this many slots."""
+    """Return the rows of the table by name, each a method with a cache of this many slots."""
     best = Retrieval(1, cache - 1, n_blocks=n_blocks, block=block)
     return {
         "dense": Dense(),
@@ -45,13 +45,13 @@ def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
 
 
 def each(model, *, gaps=GAPS, n_texts=8, seed=0, track=iter, **sizes):
-    """Measure the loss of the second reading by the model of a `Toy`, under every method and after every gap.
+    """Measure a `Toy` model's loss on the second reading, under every method and after every gap.
 
-    Return by method, of these `sizes`, an array for each gap: nats (n_texts, SEGMENT - 1), float64, of the symbols that
-    can be known, in the same texts for every method. `track` shows progress, as tqdm does.
+    Return, for each method with these `sizes`, an array per gap: (n_texts, SEGMENT - 1) nats, float64, for the symbols
+    that can be known, in the same texts for every method. `track` shows progress, as tqdm does.
     """
     losses = {name: [] for name in methods(**sizes)}
-    with warnings.catch_warnings():  # that original positions go beyond the trained length is what is shown
+    with warnings.catch_warnings():  # going beyond the trained length with original positions is the point
         warnings.filterwarnings("ignore", "positions='original'", UserWarning)
         for (name, method), gap in track(list(product(methods(**sizes).items(), gaps))):
             texts = ask(np.random.default_rng([seed, 3]), n_texts, gap)
@@ -61,12 +61,12 @@ def each(model, *, gaps=GAPS, n_texts=8, seed=0, track=iter, **sizes):
 
 
 def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
-    """Describe the table in sentences, one for each method, with their numbers.
+    """Describe the table in sentences, one for each method, with its numbers.
 
-    It is read at one gap: the first whose texts are longer than those in training, and whose first reading has left the
-    cache. That is compared with what a model that sees everything knows within the trained length.
+    They describe one gap: the first whose texts are longer than those in training, and whose first reading has left the
+    cache. They compare it with what a model that sees everything knows within the trained length.
 
-    `losses` are by method a list of nats per symbol after each gap.
+    `losses` maps each method to a list of nats per symbol, one for each gap.
     """
     within = [i for i, gap in enumerate(gaps) if 2 * SEGMENT + gap <= LENGTH]  # the last symbol is only predicted
     beyond = [i for i, gap in enumerate(gaps) if 2 * SEGMENT + gap > LENGTH and gap >= cache]

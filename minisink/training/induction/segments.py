@@ -1,9 +1,9 @@
 """The induction task: the smallest world in which something can be remembered, and forgotten.
 
-A random text cannot be predicted: every symbol costs log(32) nats, chance. But a *segment* that is read a second time
-can be copied, by a head that finds where the current symbol occurred before and reads what came after it (Olsson et
-al., arXiv:2209.11895). Two layers can learn that and one cannot: a head of the first marks each token with the one
-before it, a head of the second looks the mark up.
+A random text cannot be predicted: every symbol costs log(32) nats, which is chance. But a *segment* that is read a
+second time can be copied, by a head that finds where the current symbol occurred before and reads what came after it
+(Olsson et al., arXiv:2209.11895). Two layers can learn that, but one cannot: a head in the first layer marks each token
+with the previous one, and a head in the second looks the mark up.
 
 ::
 
@@ -17,13 +17,13 @@ import numpy as np
 
 BOS = 0
 N_SYMBOLS = 32
-VOCABULARY = N_SYMBOLS + 1  # BOS is no symbol
+VOCABULARY = N_SYMBOLS + 1  # BOS is not a symbol
 SEGMENT = 12  # symbols that a text of `ask` holds twice
 CHANCE = math.log(N_SYMBOLS)  # nats per symbol: the loss of a model that remembers nothing
 
 
 def rows(random, n_rows, length):
-    """Draw texts to learn from, (B, T) of int64.
+    """Draw texts to learn from, (B, T) int64.
 
     Each is BOS and then, over and over, a segment of 4 to 19 symbols, half the time a gap of up to 15 others, and the
     segment twice more. (With rarer repeats, nothing is learned for a long time.)
@@ -41,9 +41,9 @@ def rows(random, n_rows, length):
 
 
 def ask(random, n_rows, gap):
-    """Draw texts that ask, (B, 1 + SEGMENT + gap + SEGMENT): BOS, a segment, `gap` other symbols, the segment again.
+    """Draw test texts, (B, 1 + SEGMENT + gap + SEGMENT): BOS, a segment, `gap` other symbols, the segment again.
 
-    All but the first symbol of the second reading, that is the last ``SEGMENT - 1``, can be known.
+    All but the first symbol of the second reading, i.e. the last ``SEGMENT - 1``, can be known.
     """
     if gap < 0:
         raise ValueError(f"gap is {gap}; it must be 0 or more symbols")

@@ -1,4 +1,4 @@
-"""A model of two layers in which induction heads grow, and what can be seen inside it meanwhile."""
+"""A two-layer model in which induction heads grow, and what can be seen inside it as they do."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ LENGTH = 48  # tokens per text in training
 
 
 class Toy(toy.Toy):
-    """A small model that learns to read a segment the second time out of memory.
+    """A small model that learns to predict a segment from memory when it reads it a second time.
 
     Other `options` are those of `training.toy.Toy`.
     """
@@ -24,15 +24,15 @@ class Toy(toy.Toy):
         config = toy.attention_only(n_layers=n_layers, n_heads=2, **text)
         schedule = Schedule(rate or 1e-2, n_steps, warmup=50, decay=0.3)
         super().__init__(config, partial(rows, length=LENGTH + 1), schedule, std=0.1, weight_decay=0.3, **options)
-        self.watched = ask(self.random_watched, 32, gap=20)  # within the trained length, the same texts all along
+        self.watched = ask(self.random_watched, 32, gap=20)  # within the trained length, the same texts throughout
 
     def look(self):
         """Measure the model on texts it does not learn from.
 
-        Return nats per symbol of a segment read for the ``first`` time (nobody beats chance) and the ``second``. Then
-        the most weight, a mean over queries, that any head gives the token just before, ``previous``, or in the second
-        reading the token after the present one's first reading, ``induction``; ``previous_head`` and ``induction_head``
-        say which head does, as (layer, head).
+        Return nats per symbol of a segment read for the ``first`` time (nobody can beat chance) and the ``second``.
+        Also return the most weight, averaged over queries, that any head puts on the previous token, ``previous``, or,
+        in the second reading, on the token that came next the first time, ``induction``; ``previous_head`` and
+        ``induction_head`` tell which head that is, as (layer, head).
         """
         inputs, targets = self.watched[:, :-1], self.watched[:, 1:]
         logits, layers = self.forward(inputs)
@@ -50,5 +50,5 @@ class Toy(toy.Toy):
 
 
 def bump(history):
-    """Find the first step of [(step, what `Toy.look` saw), ...] with less than half of chance: induction; or None."""
+    """Return the first step of [(step, `Toy.look` result), ...] whose second reading costs under half of chance."""
     return next((step for step, row in history if row["second"] < CHANCE / 2), None)

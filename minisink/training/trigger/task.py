@@ -1,19 +1,19 @@
-"""The trigger task: the mean of the earlier tokens when a trigger comes, and nothing at any other token.
+"""The trigger task: output the mean of the earlier tokens at a trigger, and nothing at any other token.
 
 Ran-Milo, arXiv:2603.11487. Token 0 is BOS, one token j is the trigger; the answer at j is the mean of tokens 1 to j,
-and zero everywhere else. With weights that sum to one the output is nothing only if they are on a token whose
-value is nothing, and the values of all tokens except BOS are needed at the trigger: so a head that solves it *must*
-look at BOS when idle.
+and zero everywhere else. With weights that sum to one, the output is zero only if they are on a token whose
+value is zero, and the values of all tokens except BOS are needed at the trigger, so a head that solves the task
+*must* look at BOS when idle.
 """
 
 import numpy as np
 
 WIDTH = 16  # channels of a token
-BOS, TRIGGER, ORDINARY = 0, 1, 15  # flags among them; the 13 others are drawn from -1 to 1, except in BOS
+BOS, TRIGGER, ORDINARY = 0, 1, 15  # channels that are flags; the 13 others are drawn from -1 to 1, except in BOS
 
 
 def draw(random, n_samples, length, dtype=np.float32):
-    """Draw texts, (B, T, C); the answers asked for, (B, T, C); and where the trigger stands, (B,), 2 to T - 1.
+    """Draw texts, (B, T, C); the answers expected, (B, T, C); and where the trigger is, (B,), 2 to T - 1.
 
     T is 3 or more: BOS, an ordinary token, the trigger.
 

@@ -18,7 +18,7 @@ BATCH, ENOUGH = 128, 5e-3  # texts per step; the error at which training ends
 
 
 class Toy:
-    """The head, and its training by Adam at a `rate`; `seed` is of weights and texts.
+    """The head, and its training by Adam at a `rate`; `seed` is for weights and texts.
 
     `kind`, one of `weights.KINDS`, says how scores become weights; a text has `length` tokens (T), BOS included;
     queries and keys have `head_dim` channels (D).
@@ -53,7 +53,7 @@ class Toy:
         return mixed if gate is None else mixed * gate, saved
 
     def gradient(self, x, target):
-        """Compute the mean square error and its gradient, (P,)."""
+        """Compute the mean squared error and its gradient, (P,)."""
         y, saved = self.forward(x)
         error = y - target
         gradient = np.zeros_like(self.vector)
@@ -90,8 +90,8 @@ class Toy:
     def look(self):
         """Measure the head on texts that it does not learn from.
 
-        Return the mean square error as ``"loss"``, the largest ``"error"``, the weight on BOS from ordinary tokens,
-        ``"idle"``, and from the trigger, ``"busy"``, and the norm of the ``"value"`` of BOS over the others' mean.
+        Return the mean squared error as ``"loss"``, the largest ``"error"``, the weight on BOS from ordinary tokens,
+        ``"idle"``, and from the trigger, ``"busy"``, and the norm of BOS's ``"value"`` relative to other tokens' mean.
         """
         x, target, trigger = self.watched
         y, saved = self.forward(x)

@@ -1,6 +1,6 @@
-"""Scores to weights: the rules proposed against sinks, each with its gradient.
+"""From scores to weights: the rules proposed against sinks, each with its gradient.
 
-Only keys that a query may see count: those at ``mask``. For weights p, scores s and the gradient g of the weights::
+Only keys that a query may see (``mask``) count. For weights p, scores s and the gradient g of the weights::
 
     softmax    p = exp(s) / sum exp(s)                      ds = p (g - sum p g)
     softmax1   p = exp(s) / (1 + sum exp(s))                the same: the weight of the 1 is dropped
@@ -47,12 +47,12 @@ def weigh_backward(dpattern, pattern, scores, mask, kind):  # 3 x (B, T, S), (T,
 
 
 def _keys(mask, scores):
-    """Count the keys after BOS that a query sees, and 1 for BOS: (T, 1). No norm: scores do not matter to it."""
+    """Count the keys after BOS that each query sees, or 1 at BOS: (T, 1). It is not a norm: it ignores the scores."""
     return np.maximum(mask.sum(axis=-1, keepdims=True) - 1, 1).astype(scores.dtype)
 
 
 def _shifted_exp(scores, mask):
-    """Return ``exp(s) - 1``, ``exp(s)``, ``sum |exp(s) - 1|``, all over the same factor, so that nothing overflows."""
+    """Return ``exp(s) - 1``, ``exp(s)``, ``sum |exp(s) - 1|``, all divided by one factor, so that nothing overflows."""
     masked = np.where(mask, scores, 0.0)
     largest = np.maximum(masked.max(axis=-1, keepdims=True), 0.0)
     exp, one = np.exp(masked - largest), np.exp(-largest)
