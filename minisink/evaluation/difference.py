@@ -27,7 +27,7 @@ class Difference:
     def within(self, bound: float) -> bool:
         """Return whether -bound and bound are more than three standard errors away on either side.
 
-        That is more than finding no difference, because the measurement must be precise enough.
+        This is stronger than finding no difference, because the measurement must also be precise enough.
         """
         return self.above(-bound) and self.below(bound)
 

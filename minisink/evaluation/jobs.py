@@ -1,4 +1,4 @@
-"""The same work on many items, by processes here or on other machines: results in order, the model sent once."""
+"""Do the same work on many items, in processes here or on other machines: results in order, the model sent once."""
 
 import multiprocessing
 import os
@@ -34,8 +34,8 @@ TIMEOUT = 10  # seconds in which a cluster must answer
 def in_order(work, model, items, executor=None, *, track=iter):
     """Yield ``work(model, item)`` for each item, in their order, computed here or by an executor.
 
-    `work` is a function of a module. Items are taken as they are needed, two ahead per worker. Items lost with a
-    process that died are done again, one at a time; ChildProcessError names an item that ends its process every time.
+    `work` is a module-level function. Items are taken as needed, two ahead per worker. Items lost when a process
+    dies are redone, one at a time; ChildProcessError names an item that kills its process every time.
     """
     items = iter(track(items))
     if executor is None:
@@ -55,14 +55,14 @@ def in_order(work, model, items, executor=None, *, track=iter):
 
 
 class _Pool:
-    """An executor that shares a model with its workers, and is replaced when a process of it dies."""
+    """An executor that shares a model with its workers, and is replaced when one of its processes dies."""
 
     def __init__(self, executor, work, model, stack):
         self.executor, self.work, self.stack = executor, work, stack
         self.client = getattr(executor, "_client", None)  # Dask's
         if self.client:
             self.n_workers = sum(self.client.nthreads().values())
-            # Dask computes the result of a task again if it is lost, but not data that was scattered
+            # if it is lost, Dask recomputes the result of a task, but not scattered data
             self.model = self.client.submit(copy, model, pure=False)
         else:
             self.n_workers = getattr(executor, "_max_workers", None) or cores()
@@ -70,7 +70,7 @@ class _Pool:
             self.model = model if in_memory else stack.enter_context(_folder(model))
 
     def submit(self, item):
-        """Return the future of an item, a failed one if the executor takes no more."""
+        """Return the future of an item, a failed one if the executor accepts no more."""
         if self.client:  # its executor would wait for ever for a lost result
             return self.client.submit(_work, self.work, self.model, item, pure=False)
         try:
@@ -80,7 +80,7 @@ class _Pool:
             return future
 
     def result(self, item, future):
-        """Wait for an item, and do it again if its process dies: first perhaps of another item, then of itself."""
+        """Wait for an item, and redo it if its process dies, the first time perhaps because of another item."""
         for n_left in (2, 1, 0):
             while not future.done():
                 time.sleep(0.005)  # on Windows, Ctrl-C does not interrupt a wait without a limit
@@ -91,7 +91,7 @@ class _Pool:
                     raise
                 if not n_left or type(error).__name__ == "KilledWorker":  # Dask has tried again by itself
                     name = getattr(item, "name", None) or shorten(repr(item), 60)
-                    raise ChildProcessError(f"{name}: the process that works on it dies, every time") from error
+                    raise ChildProcessError(f"{name}: the process that works on it dies every time") from error
             future = self.submit(item)
             if isinstance(self.executor, ProcessPoolExecutor) and future.done() and _died(future.exception()):
                 how = self.executor._mp_context, self.executor._initializer, self.executor._initargs
@@ -105,9 +105,9 @@ def _work(work, model, item):
 
 @contextmanager
 def _folder(model):
-    """Write weights and tokenizer to a folder that all processes map, this one too: memory holds the weights once.
+    """Write weights and tokenizer to a folder that all processes map, this one too, so memory holds the weights once.
 
-    Yield what makes the model in another process: a `partial`, whose pickle holds the name of the folder instead.
+    Yield a `partial` that makes the model in another process; its pickle holds the folder's name instead of weights.
     """
     config, like = model.config, np.empty(0, model.dtype)  # no view of the weights, which would keep them in memory
     if not isinstance(model.weights.embed, np.ndarray):
@@ -150,7 +150,7 @@ def processes(n_jobs):
     """
     check_whole("jobs", n_jobs, 1)
     if n_jobs > cores():
-        warn_caller(f"{n_jobs} jobs on {cores()} cores; more than one per core gain nothing")
+        warn_caller(f"{n_jobs} jobs on {cores()} cores; more than one per core gains nothing")
     if n_jobs == 1:
         yield None
         return
@@ -158,7 +158,7 @@ def processes(n_jobs):
         mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
         before = mask(getattr(signal, "SIG_BLOCK", 0), {signal.SIGINT})  # inherited: Ctrl-C is left to this process
         for _ in range(n_jobs):
-            pool.submit(os.getpid)  # each starts one
+            pool.submit(os.getpid)  # each call starts one
         mask(getattr(signal, "SIG_SETMASK", 0), before)
         yield pool
 
@@ -177,7 +177,7 @@ def connect(address):
         (await core.connect(address, timeout=TIMEOUT)).abort()
 
     try:
-        asyncio.run(knock())  # a Client that finds no scheduler takes long to give up
+        asyncio.run(knock())  # a Client that finds no scheduler takes a long time to give up
     except (OSError, ValueError) as error:
         raise ValueError(f"{address}: no Dask scheduler answers there ({error})") from None
     with Client(address, set_as_default=False) as client:

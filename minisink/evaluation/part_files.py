@@ -1,4 +1,4 @@
-"""One part of a text in a file, measured by a job of its own (Slurm's arrays), and the files of all parts together."""
+"""One part of a text, measured by its own job (as in a Slurm array) and saved to a file; and the files of all parts."""
 
 import hashlib
 import os
@@ -16,8 +16,8 @@ PART, WHAT = "minisink_part", "what `minisink ppl --part` writes"
 class PartRun(Evaluation):
     """The losses of the tokens that begin in part `number` of `of` equal parts of a text's bytes, for the file `out`.
 
-    Each job reads and tokenizes the text up to the end of its part, so that all of them cut it at the same tokens
-    with any tokenizer, and count the same.
+    Each job reads and tokenizes the text up to the end of its part, so with any tokenizer all of them cut it at the
+    same tokens, and count the same ones.
     """
 
     in_parts, hint = True, ""
@@ -25,9 +25,9 @@ class PartRun(Evaluation):
     def __init__(self, model, path, method, number, of, out, **options):
         super().__init__(model, path, method, **options)
         if self.n_bytes is None:
-            raise ValueError(f"{path}: --part needs a file, for every part reads it")
+            raise ValueError(f"{path}: --part needs a file, because every part reads it")
         if os.path.lexists(out):
-            raise ValueError(f"{out}: is there already; move it away to measure this part again")
+            raise ValueError(f"{out}: already exists; move it away to measure this part again")
         self.out, self.blocks, self.started = out, [], time.perf_counter()  # blocks: losses, and the ids they predict
         self.edges = [self.n_bytes * i // of for i in (number - 1, number)]
         with blame(path, "cannot be read"), open(path, "rb") as file:
@@ -41,7 +41,7 @@ class PartRun(Evaluation):
         }
 
     def _pieces(self, file):
-        """Yield the share of each piece of the text in this part, and a token more; `past` takes what is before."""
+        """Yield what this part has of each piece of the text, plus one token; `past` takes what comes before."""
         n, bounds = 0, [None, None]  # tokens
         for start, n_bytes, ids in super()._pieces(file):
             for i, edge in enumerate(self.edges):
@@ -83,7 +83,7 @@ def in_their_order(paths):
     seen, n_parts = {}, first["run"]["parts"]
     for path, about in parts:
         if changed := changes(first["run"], about["run"]):
-            raise ValueError(f"{path}: a part of another run than {first_path}: {changed}")
+            raise ValueError(f"{path}: a part of a different run from {first_path}: {changed}")
         if (number := about["part"]) in seen:
             raise ValueError(f"{seen[number]} and {path}: both are part {number} of {n_parts}")
         seen[number] = path

@@ -1,7 +1,7 @@
-"""One text in parts that know nothing of each other, exactly, because a loss reaches back only so far.
+"""Measure one text in independent parts, exactly, because a loss reaches back only so far.
 
-In one layer a token sees the sinks and W - 1 tokens back. Each of those has seen as many back in the layer below, and
-so on down: through L layers a loss depends on the sinks, on the token that predicts, on the L (W - 1) tokens before
+In one layer a token sees the sinks and W - 1 tokens back. Each of those has seen equally far back in the layer below,
+and so on down: through L layers a loss depends on the sinks, on the token that predicts, on the L (W - 1) tokens before
 that one, and on nothing else. With two layers, a window of three and one sink, token 9 predicts::
 
     token       0   1   2   3   4   5   6   7   8   9   10
@@ -11,11 +11,11 @@ that one, and on nothing else. With two layers, a window of three and one sink, 
 
 So a part starts that far before its stretch with an empty window. The first tokens of this run-up see too little:
 after layer l the first l (W - 1) differ from the whole text. That triangle ends where the stretch begins, and the
-losses of the run-up are dropped. The keys and values of the sinks are those of the head of the text, read alone,
-because a sink has seen only sinks. With one token of run-up less, the first loss is wrong.
+losses of the run-up are dropped. The keys and values of the sinks come from reading the head of the text alone,
+because a sink has seen only sinks. With a run-up one token shorter, the first loss is wrong.
 
-Matrices of other shapes round differently, by 1e-5 nats or so. So parts of more than a chunk, and run-ups, begin with a
-chunk of the whole text: then not even a bit is different on one machine.
+Matrices of different shapes round differently, by 1e-5 nats or so. So parts longer than a chunk, and run-ups, begin
+where a chunk of the whole text does; then, on one machine, not even a bit differs.
 """
 
 from collections import deque
@@ -34,7 +34,7 @@ from ..model import Model
 from .jobs import cores, in_order
 from .stream import in_blocks, nll_stream
 
-LONGEST = 32768  # tokens of a part, unless its run-up is more than an eighth
+LONGEST = 32768  # tokens per part, unless its run-up is more than an eighth of that
 
 
 def nll_parts(
@@ -52,14 +52,14 @@ def nll_parts(
     model : Model
         Sent once to each worker.
     ids : sequence or ndarray of shape (T,), ints, or an iterable of such
-        A text, or its pieces, which are asked for as they are needed.
+        A text, or its pieces, which are read as they are needed.
     method : Window, Streaming, Recompute or ByLayer of such
         What a query sees. Other methods reach back to the start of a text.
     executor : concurrent.futures.Executor, optional
         For example ``ProcessPoolExecutor(2)``, or ``Client.get_executor()`` of Dask; this process by default.
     parts : int, optional
-        The most parts of equal length for a text given as a whole. By default one per core, and more if they would be
-        longer than 32,768 tokens or eight times their run-up.
+        The largest number of equal parts for a text given as a whole. By default one per core, and more if they would
+        be longer than 32,768 tokens or eight times their run-up.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def nll_parts(
     if hasattr(ids, "shape") or (isinstance(ids, Sequence) and np.ndim(ids[:1]) < 2):
         ids = model.check_ids(ids)  # type: ignore[arg-type]
         if parts is None:
-            parts = min(cores(), -(-len(ids) // max(1, past.reach)))  # a part is not less than its run-up
+            parts = min(cores(), -(-len(ids) // max(1, past.reach)))  # a part is no shorter than its run-up
             parts = max(parts, -(-len(ids) // length))
         check_whole("parts", parts, 1)
         ids, length = [ids], max(1, -(-(len(ids) - 1) // parts))
@@ -103,13 +103,13 @@ def reach(model: Model, method: Method, chunk: int = 1) -> int:
     """Return how many tokens before the predicting one a loss depends on, besides the sinks.
 
     Each layer adds a multiple of `chunk`. A `Recompute` has one token more, which the first window of a part only
-    predicts. Raise ValueError for a method whose losses depend on all tokens before.
+    predicts. Raise ValueError for a method whose losses depend on all earlier tokens.
     """
     if isinstance(method, Recompute):
         return method.window
     policies, why = by_layer(method, model.config.n_layers), ""
     if method.kv_cache is not None:
-        why = "it fetches tokens from anywhere before"
+        why = "it fetches tokens from anywhere earlier"
     elif not all(policy.is_plain for policy in policies):
         why = "a custom policy may keep any token"
     elif any(policy.window is None for policy in policies):
@@ -147,7 +147,7 @@ class Past:
         self.n_head = self.in_chunks(max(1, *(getattr(policy, "n_sinks", 0) for policy in policies)))
         self.head = self.recent = np.empty(0, np.int64)
         self.n_seen = 0
-        # tokens of a part, so that its run-up hardly matters and it does not take long
+        # tokens per part: so many that its run-up hardly matters, but not so many that it takes long
         self.longest = max(LONGEST, 8 * self.reach)
         if isinstance(method, Recompute):  # each token costs a window
             self.longest = max(8, LONGEST // self.reach)
@@ -195,7 +195,7 @@ def measured(model, pieces, past, length, executor=None):
                 taken.append(ids[:-1])
                 yield ahead.part(ids)
                 ahead.take(ids[:-1])
-        except Exception as error:  # of the text: the losses before it come first
+        except Exception as error:  # from the text: the losses before it come first
             failure.append(error)
 
     for nll in in_order(part_nll, model, parts(), executor):
@@ -215,7 +215,7 @@ def part_nll(model, part):
 
 
 def begun(model, part):
-    """Return a cache that takes token `start` next; it is empty at the start of the text, and else holds the sinks."""
+    """Return a cache that takes token `start` next; empty at the start of the text, otherwise with the sinks."""
     slow = part.readable or isinstance(part.method, ByLayer)
     cache = make_cache(model, part.method) if slow else Banded(model.config.n_layers, part.method)
     if part.start == 0:

@@ -1,8 +1,8 @@
 """A text of any size in pieces, cut only where the tokens of the pieces are those of the whole text.
 
 A tokenizer first breaks a text into words, and no token crosses from one word into the next. The usual patterns
-allow a space only at the start of a word or in a run of spaces, so that *between a character and the space after
-it* two words always meet, whatever is farther left or right: there a text may be cut. `cut_of` reads off
+allow a space only at the start of a word or in a run of spaces, so *between a character and the space after it*
+two words always meet, no matter what is farther left or right, and a text may be cut there. `cut_of` works out from
 ``tokenizer.json`` what holds for a tokenizer; if it cannot tell, the text is encoded as a whole.
 """
 
@@ -22,10 +22,10 @@ CHUNK = 1 << 16  # bytes read at a time
 # the patterns of Llama 3 and of Qwen2, as published and as llama.cpp has them
 SPLITS = [first + WORDS % n for first in ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", ENDINGS) for n in ("{1,3}", "")]
 
-# A piece ends with group 1, the next begins at the end of the match, as far right as possible.
+# A piece ends with group 1, and the next begins at the end of the match, as far right as possible.
 BEFORE_SPACE_OR_LINE = re.compile(r"(?s)(.*\S)(?=[ \r\n])")
 BEFORE_SPACE = re.compile(r"(?s)(.*\S)(?= )")
-INSTEAD_OF_SPACE = re.compile(r"(?s)(.*[^\s▁]) (?=[^\s▁])")  # the tokenizer puts one in front of every text
+INSTEAD_OF_SPACE = re.compile(r"(?s)(.*[^\s▁]) (?=[^\s▁])")  # the tokenizer puts a space in front of every text
 
 
 class Piece(NamedTuple):
@@ -37,9 +37,9 @@ class Piece(NamedTuple):
 
 
 def cut_of(tokenizer):
-    """Return the pattern that finds where a text may be cut without changing its tokens; None if no place is certain.
+    """Return the pattern that finds where a text may be cut without changing its tokens; None if no place is safe.
 
-    Matched against the start of a text, its group 1 is the longest certain piece, and the next begins after the match.
+    Matched against the start of a text, its group 1 is the longest safe piece, and the next begins after the match.
     """
     about = json.loads(tokenizer.to_str())
     model, normalizer, words = about["model"], about["normalizer"], about["pre_tokenizer"]
@@ -70,7 +70,7 @@ def cut_of(tokenizer):
 
 
 def _prepends_space(normalizer, words):
-    """Return whether the tokenizer writes spaces as ``▁``, and one more in front of every text, like Llama 2's."""
+    """Return whether the tokenizer writes spaces as ``▁``, and puts one more in front of every text, like Llama 2's."""
     match normalizer, words:
         case {"type": "Sequence", "normalizers": steps}, None:
             prepend = {"type": "Prepend", "prepend": "▁"}
@@ -81,11 +81,11 @@ def _prepends_space(normalizer, words):
 
 
 def read_pieces(file, name, cut, *, start=0, size=CHUNK):
-    """Read a text as it is needed, and yield each `Piece`; no more than one and `size` bytes are held.
+    """Read a text as needed, and yield each `Piece`; no more than one piece and `size` bytes are held.
 
     The binary `file` is at byte `start` of the text: 0, or the start of a piece in an earlier run. `cut` is from
     `cut_of`; without one the text is one piece, as is any stretch without a place to cut. For a text that is empty,
-    cannot be read, or is not UTF-8, a ValueError after the last good piece has its `name` and the bad byte.
+    cannot be read, or is not UTF-8, a ValueError after the last good piece gives its `name` and the bad byte.
 
     >>> import io
     >>> [piece.text for piece in read_pieces(io.BytesIO(b"It was a dark night."), "a book", BEFORE_SPACE, size=8)]
@@ -103,7 +103,7 @@ def read_pieces(file, name, cut, *, start=0, size=CHUNK):
             bad, at = error.object[error.start], n_read + len(chunk) - len(error.object) + error.start
             raise ValueError(f"{name}: not UTF-8 text (byte {bad:#04x} at {at})") from None
         n_read += len(chunk)
-        if start == 0 and not mark and text.startswith("\ufeff"):  # a byte-order mark: bytes, but no text
+        if start == 0 and not mark and text.startswith("\ufeff"):  # a byte-order mark: bytes, but not text
             text, mark = text[1:], codecs.BOM_UTF8
         match = cut.match(text, searched) if cut is not None and chunk else None
         if match:
@@ -157,6 +157,6 @@ class TokenReader:
 
     @property
     def n_bytes(self):
-        """Bytes of the text before the next token; within a piece, by its share of tokens."""
+        """Bytes of the text before the next token; within a piece, estimated from the share of tokens."""
         start, size, ids = self._pending[0]
         return start + size * self._skip // len(ids)

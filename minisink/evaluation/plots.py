@@ -35,7 +35,7 @@ def plot_losses(axes, losses, marks, *, group=1):
     """Draw rolling losses on given axes, each with its name, and a line at every marked token."""
     span = rolling_span(losses)
     rolled = {method: rolling_mean(nll, span) for method, nll in losses.items()}
-    first = span // 4  # a mean of the first few tokens is wild
+    first = span // 4  # a mean of only a few tokens is too noisy
     for method, curve in rolled.items():
         tokens = group * np.arange(1, len(curve) + 1)
         axes.plot(tokens[first:], curve[first:], label=method, **STROKES.get(method, {}))

@@ -12,7 +12,7 @@ from ..methods import Streaming
 class Blockwise(Streaming):
     """A block of tokens stays while any of them is a sink or in the window (OpenVINO; caches made of pages).
 
-    Blocks are counted from the start of the text. So up to ``block - 1`` more tokens are held, and as many again if
+    Blocks are counted from the start of the text. Up to ``block - 1`` more tokens are held, and up to as many again if
     `n_sinks` is not a multiple of `block`.
 
     >>> Blockwise(2, 3, block=4).survivors(np.arange(14)).tolist()
@@ -32,13 +32,13 @@ class Blockwise(Streaming):
 
     @property
     def capacity(self) -> int:
-        """Keys a query sees at most."""
+        """The most keys that a query sees."""
         return -(-self.n_sinks // self.block) * self.block + self.window + self.block - 1
 
 
 @dataclass(frozen=True)
 class HalfAtOnce(Streaming):
-    """When there is no room for a new token, the older half of the window leaves (llama.cpp's context shift).
+    """When there is no room for a new token, the older half of the window is evicted (llama.cpp's context shift).
 
     >>> HalfAtOnce(1, 4).survivors(np.arange(6)).tolist()
     [0, 3, 4, 5]
@@ -47,5 +47,5 @@ class HalfAtOnce(Streaming):
     def survivors(self, token_index):
         """Keep everything while there is room; then evict the oldest ``window // 2``, at least one."""
         S, half = len(token_index), max(1, self.window // 2)
-        leave = -(-max(0, S - self.n_sinks - self.window) // half) * half  # once, if tokens come one by one
+        leave = -(-max(0, S - self.n_sinks - self.window) // half) * half  # one half, if tokens arrive one at a time
         return np.concatenate((np.arange(min(S, self.n_sinks)), np.arange(self.n_sinks + leave, S)))

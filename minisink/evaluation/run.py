@@ -2,7 +2,7 @@
 
 The text comes in pieces (`pieces`), the model takes blocks of tokens (`stream.nll_stream`), and a `Tally` and the rows
 of a CSV file keep the losses. Between two blocks a run is no more than a cache, a few numbers and a place in the text:
-its state, which is saved every few seconds and at an interrupt. A text in parts has its last tokens instead of a cache.
+its state, which is saved every few seconds and on interrupt. A text in parts needs its last tokens instead of a cache.
 """
 
 import hashlib
@@ -26,16 +26,16 @@ from .stream import nll_stream
 from .tally import GrowingCsv, Tally
 
 STATE, WHAT = "minisink_evaluation", "the state of a `minisink ppl` run"
-SAVE_SECONDS = 10.0  # from one state to the next
+SAVE_SECONDS = 10.0  # between saves
 
 
 class Evaluation:
     """A model and a text file to measure it on, from the start or from where an earlier run stopped.
 
     `path` is a UTF-8 text; with `bos` it begins with the begin-of-text token, if the model has one. The file `csv` gets
-    a row for every token, or one of running perplexity for `every` tokens. The file `state` keeps the state; if it
+    a row for every token, or a row of running perplexity per `every` tokens. The file `state` keeps the state; if it
     exists, the run continues from it. The method must have a limit, or the state would grow with the text, as it does
-    under `Retrieval` without a `store`.
+    with `Retrieval` without a `store`.
 
     With a `pool`, an executor, the text is measured there, in parts.
 
@@ -54,7 +54,7 @@ class Evaluation:
         self.model, self.path, self.method, self.readable, self.bos = model, path, method, readable, bos
         self.state, self.pool = state, pool
         self.csv, self.tally, self.done = GrowingCsv(csv, every), Tally(every), False
-        self.n_saved = 0  # tokens, in the state on the disk
+        self.n_saved = 0  # tokens, in the state on disk
         self.start, self.skip = 0, 0  # the place of the first token to measure: see `TokenReader`
         self.n_read, self.digest = 0, hashlib.sha256()  # of the bytes that were read
         self.in_parts = bool(self.in_parts or pool or isinstance(method, Recompute))
@@ -66,9 +66,9 @@ class Evaluation:
     def run(self, on_progress=None):
         """Measure the rest of the text, and call ``on_progress(bytes of the text that are done)`` after each block.
 
-        Raise ValueError when the text or a file fails, or the model refuses a token; the CSV file has the losses up to
-        there, and the message says how far that is. Ctrl-C raises KeyboardInterrupt between two blocks, with such a
-        message; a second one does not wait for the end of a block, nor does the first in parts.
+        Raise ValueError if reading or writing fails, or the model refuses a token; the CSV file has the losses up to
+        that point, and the message says how far that is. Ctrl-C raises KeyboardInterrupt between two blocks, with such
+        a message; a second Ctrl-C does not wait for the end of a block, nor does the first when measuring in parts.
         """
         if self.done:
             return
@@ -107,7 +107,7 @@ class Evaluation:
         """Return an iterator of (T,) nats."""
         if not self.in_parts:
             return nll_stream(self.model, self.reader, cache=self.cache)
-        length = min(self.past.longest, max(self.past.reach, (self.n_bytes or 1 << 40) // 16))  # some, of a short text
+        length = min(self.past.longest, max(self.past.reach, (self.n_bytes or 1 << 40) // 16))  # several per short text
         length = self.past.in_chunks(max(1, length))
         return measured(self.model, self.reader, self.past, length, self.pool)
 
@@ -128,7 +128,7 @@ class Evaluation:
             raise
 
     def _progress_note(self):
-        """Return a list with how far this came and how to continue, empty if nothing was measured."""
+        """Return a list with how far this got and how to continue, empty if nothing was measured."""
         if not self.tally.n_tokens:
             return []
         text = f"after {self.tally.n_tokens:,} tokens, perplexity {self.tally.perplexity:.2f}"
@@ -208,7 +208,7 @@ class Evaluation:
 
 
 def identity(run):
-    """Return what the losses of an `Evaluation` depend on, as JSON gives it back."""
+    """Return what the losses of an `Evaluation` depend on, after a round trip through JSON."""
     tokenizer = run.model.tokenizer.to_str() if run.model.tokenizer else ""
     about = {
         "model": digest_of(repr(run.model.config) + tokenizer, run.model.arrays())[:16],
@@ -229,7 +229,7 @@ def changes(old, new):
 
 
 def update(digest, file, n_bytes):
-    """Let a digest take the next bytes of a file."""
+    """Feed the next bytes of a file to a digest."""
     for start in range(0, n_bytes, CHUNK):
         digest.update(file.read(min(CHUNK, n_bytes - start)))
 

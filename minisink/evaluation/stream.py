@@ -1,4 +1,4 @@
-"""The losses of a text that comes in pieces and is never held whole: gigabytes in constant memory."""
+"""The losses of a text that arrives in pieces and is never held whole: gigabytes in constant memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -20,7 +20,7 @@ def nll_stream(
     readable: bool = False,
     cache: KVCache | Path | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield losses like `loss.nll_blocks`, for a text that comes in pieces.
+    """Yield losses like `loss.nll_blocks`, for a text that arrives in pieces.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def nll_stream(
     pieces : iterable of (sequence or ndarray of ints)
         Together the ids of the text; each of any length, even empty.
     chunk : int
-        Tokens per forward pass. Neither this nor the pieces' ends change the results.
+        Tokens per forward pass. Neither this nor where the pieces end changes the results.
     cache : KVCache or path, optional
         The cache after the tokens before `pieces`, instead of a method; it takes the new ones in.
 
@@ -61,10 +61,10 @@ def nll_stream(
 
 
 def in_blocks(model, pieces, chunk, n_seen=0):
-    """Yield blocks of ``chunk + 1`` ids, however the pieces come: the last of each is the first of the next.
+    """Yield blocks of ``chunk + 1`` ids, however the text is cut: the last id of each is the first of the next.
 
-    The first is shorter after `n_seen` tokens, so that blocks end where those of the whole text do. A token waits until
-    the one it predicts is known. An exception of `pieces` is raised after the last block.
+    The first block is shorter after `n_seen` tokens, so that blocks end where those of the whole text do. A token waits
+    until the one it predicts is known. An exception raised by `pieces` is raised after the last block.
     """
     pending, failure, size = np.empty(0, np.int64), None, chunk - n_seen % chunk
     try:

@@ -13,13 +13,13 @@ from ..cache import check_whole
 from ..system.files import blame
 
 POINTS = 1 << 15  # points of the curve
-TAIL = 4096  # last bytes by which a CSV file is recognised
+TAIL = 4096  # bytes at the end by which a CSV file is recognised
 
 
 class Tally:
-    """The sum of all losses so far, in nats, and a curve: means over groups, which double when there are too many.
+    """The sum of all losses so far, in nats, and a curve: means over groups, which double in size as needed.
 
-    Its rows, for a CSV file, are one per token, or of running perplexity, one for `every` tokens.
+    Its rows, for a CSV file, are one per token, or one of running perplexity per `every` tokens.
 
     >>> tally = Tally(every=2)
     >>> tally.add(np.log([2.0, 8.0, 4.0]))
@@ -45,7 +45,7 @@ class Tally:
         return float(np.exp(self.nll))
 
     def add(self, nll, ids=()):
-        """Count the losses (T,) of the next tokens, `ids`, in nats, and return the rows that are now full.
+        """Count the losses (T,) of the next tokens, `ids`, in nats, and return the rows that are now complete.
 
         A row is (index, id, loss) of a token, or (tokens so far, mean loss of the last `every`, perplexity of all).
         """
@@ -65,7 +65,7 @@ class Tally:
         return rows
 
     def last_row(self):
-        """Return a list with the row of the tokens that did not fill one, or an empty list."""
+        """Return a list with one row for the tokens left over, or an empty list."""
         rest = self.n_tokens % self.every if self.every else 0
         return [(self.n_tokens, self.since_row / rest, self.perplexity)] if rest else []
 
@@ -97,9 +97,9 @@ class Tally:
 
 
 class GrowingCsv:
-    """A CSV file that always holds the results so far; none for the path None.
+    """A CSV file that always holds the results so far; no file if the path is None.
 
-    An older file of that name is replaced when the first rows come, so a run that fails before costs nothing.
+    An older file of that name is replaced when the first rows arrive, so a run that fails earlier costs nothing.
     """
 
     def __init__(self, path, every=None):
@@ -133,7 +133,7 @@ class GrowingCsv:
             self._file = open(self.path, "a", newline="", encoding="utf-8")
 
     def close(self):
-        """Close the file; a rest that does not fit on a full disk has been reported by `add`."""
+        """Close the file; any remainder that does not fit on a full disk has been reported by `add`."""
         with suppress(OSError):
             if self._file is not None:
                 self._file.close()

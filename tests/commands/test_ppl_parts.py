@@ -94,7 +94,7 @@ def test_files_that_do_not_belong_together(command, run):
     """A part that is missing, there twice, of another run or text; a file that is no part; nothing at all."""
     Path("text.txt").write_text(TEXT[:3000], encoding="utf-8")
     files = parts(command, 3)
-    again = f"minisink: error: {files[0]}: is there already; move it away to measure this part again\n"
+    again = f"minisink: error: {files[0]}: already exists; move it away to measure this part again\n"
     assert command("--part", "1/3") == (2, "", again)
     Path("other").mkdir()
     os.rename(files[1], "other/2")
@@ -110,8 +110,8 @@ def test_files_that_do_not_belong_together(command, run):
         ([one], "2/3, 3/3: missing among the parts"),
         ([three, one], "2/3: missing among the parts"),
         ([one, three, "other/copy"], f"{one} and other/copy: both are part 1 of 3"),
-        ([one, "other/window", three], f"other/window: a part of another run than {one}: window was 5 and is 6"),
-        ([one, "other/text", three], f"other/text: a part of another run than {one}: digest of the text was"),
+        ([one, "other/window", three], f"other/window: a part of a different run from {one}: window was 5 and is 6"),
+        ([one, "other/text", three], f"other/text: a part of a different run from {one}: digest of the text was"),
         ([one, "other/cut"], "other/cut: not what `minisink ppl --part` writes"),
         ([one, "text.txt"], "text.txt: not what `minisink ppl --part` writes"),
         ([one, "none"], "none: not what `minisink ppl --part` writes (no such file)"),

@@ -118,7 +118,7 @@ def test_what_was_lost_is_done_again_by_itself_and_then_named():
     executor = Elsewhere([5, 5, 5])
     results = in_order(work.fail, MODEL, [0, 1, 2, 4, 5, 6, 7, 8], executor)
     assert [next(results) for _ in range(4)] == [0, 1, 2, 4]
-    with pytest.raises(ChildProcessError, match="^5: the process that works on it dies, every time$"):
+    with pytest.raises(ChildProcessError, match="^5: the process that works on it dies every time$"):
         next(results)
     assert executor.order.count(5) == 3 and 8 not in executor.order
 
