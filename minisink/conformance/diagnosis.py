@@ -13,7 +13,7 @@ TRIED = ("streaming", "half", "original", "first-dense", *(f"blocks:{2**n}" for 
 def diagnose(runs, earliest):
     """Return the wrong turns with the same answers everywhere, or else those that explain the most first differences.
 
-    Also return the last token up to which they agree in `earliest`, the run with the first difference; None if in all.
+    Also return the last token up to which they agree in `earliest`, the run with the first difference; None if on all.
     """
     shows = not any(run.first_of({"outputs"}) for run in runs)  # outputs are right: only what the cache shows can tell
     ends = [run.end for run in runs]

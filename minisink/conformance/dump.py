@@ -33,7 +33,7 @@ from .traces import Trace, answered, under
 
 AXES = {"out": ["TLHD"], "token_index": ["TS", "TLS"], "positions": ["TS", "TLS"], "scores": ["TLHS"], "losses": ["N"]}
 GIVEN = ("q", "k", "v")
-NEEDS = {"token_index": "out", "positions": "token_index", "scores": "token_index"}  # it tells which slots are empty
+NEEDS = {"token_index": "out", "positions": "token_index", "scores": "token_index"}  # to know which slots are empty
 
 
 @dataclass(frozen=True)

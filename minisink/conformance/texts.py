@@ -1,6 +1,6 @@
 """Golden losses: per-token losses of trained models on one text under many methods, for checking whole engines.
 
-Random weights grow no sinks, so a cache that loses them still passes; these models have been trained. "about", in the
+Random weights have no sinks, so a cache that loses its sinks still passes; these models are trained. "about", in the
 header of a file in `vectors/`, has the config, rope_theta, and each setting as a method. "gate" is not a model but one
 layer of attention whose output is multiplied by a sigmoid (arXiv:2505.06708): q, k, v, the gate's logits and the
 output. `tests/conformance/make_losses.py` made them all with the readable path.

@@ -1,7 +1,7 @@
 """One training run: draw samples, take a step, evaluate now and then, save everything.
 
-`Training` holds the state, and has `step`, `evaluate` and `save`. The caller (`run`, or a command) decides when to call
-them, so that an interrupt falls between two steps and loses nothing.
+`Training` holds everything that changes, and can `step`, `evaluate` and `save`. The caller (`run`, or a command)
+decides when, so that an interrupt falls between two steps and loses nothing.
 """
 
 import math

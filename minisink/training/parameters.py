@@ -40,7 +40,7 @@ def decayed(config, shared=False):
     """Return the slice of the vector that decays: the matrices, but not what belongs to one token alone.
 
     An embedding that is also the output matrix decays like any other matrix; a separate one does not. If it is shared
-    except for the input vector of ``<s>`` (id 0; see `share`), that vector does not decay, so it can grow into a sink.
+    except for the input vector of ``<s>`` (id 0; see `share`), that vector does not decay: it may grow as a sink needs.
     """
     shapes = named_shapes(config)
     V, C = shapes["embed"]

@@ -165,7 +165,7 @@ class WindowFromZero(Cache, name="window numbered from zero"):
 class RotatedTwice(Cache, name="keys rotated twice", number=16):  # seen in: ports
     """rotated keys are rotated again; store keys as they arrive, and rotate them once, when they are used"""
 
-    before = 1  # an arriving key was rotated to at most this many positions before the end of a full cache
+    before = 1  # an arriving key was rotated to its token_index, but at most to the capacity minus this
 
     def attend(self, q, keys, values):
         stored = self.rotated(keys, [min(token, self.capacity - self.before) for token in self.token_index])

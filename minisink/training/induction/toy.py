@@ -50,5 +50,5 @@ class Toy(toy.Toy):
 
 
 def bump(history):
-    """Return the first step of [(step, `Toy.look` result), ...] whose second reading costs under half of chance."""
+    """Find induction: the first step of [(step, `Toy.look` result), ...] with less than half of chance; or None."""
     return next((step for step, row in history if row["second"] < CHANCE / 2), None)

@@ -1,1 +1,1 @@
-"""The trigger task, which provably needs a sink: `task`, `weights` (scores to weights, six ways), `toy` (the model)."""
+"""The trigger task, where a sink is provable: `task`, `weights` (scores to weights, six ways), `toy` (the model)."""
