@@ -49,7 +49,7 @@ def _model(name, file):
 
 
 def read(name):
-    """Return every array of a file by name."""
+    """Return every array in a file by name."""
     if name not in NAMES:
         raise ValueError(f"name is {name!r}; there are golden vectors of {', '.join(NAMES)}")
     return {each: array.copy() for each, array in _read(FOLDER / f"{name}.npz").items()}

@@ -27,7 +27,7 @@ KNOWN = METHODS | {"Blockwise": Blockwise, "HalfAtOnce": HalfAtOnce}
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """The losses of one model under one method, for every token of a text but the first."""
+    """The losses of one model under one method, for every token in a text except the first."""
 
     name: str  # of the model
     method: Method

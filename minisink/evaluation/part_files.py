@@ -14,7 +14,7 @@ PART, WHAT = "minisink_part", "what `minisink ppl --part` writes"
 
 
 class PartRun(Evaluation):
-    """The losses of the tokens that begin in part `number` of `of` equal parts of a text's bytes, for the file `out`.
+    """The losses of tokens that begin in part `number` of `of` equal parts of a text's bytes, saved to the file `out`.
 
     Each job reads and tokenizes the text up to the end of its part, so with any tokenizer all of them cut it at the
     same tokens, and count the same ones.
@@ -67,7 +67,7 @@ class PartRun(Evaluation):
 
 
 def load_part(path):
-    """Return the metadata in the file of a part, its losses, and the ids that they predict."""
+    """Return the metadata in a part's file, its losses, and the ids that they predict."""
     with reading(path, WHAT):
         about, arrays = load_state(path, PART, WHAT)
         return about, arrays["nll"], arrays["ids"]

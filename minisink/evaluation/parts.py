@@ -206,7 +206,7 @@ def measured(model, pieces, past, length, executor=None):
 
 
 def part_nll(model, part):
-    """Return the losses (part.n,) of a part."""
+    """Return the losses (part.n,) for a part."""
     if isinstance(part.method, Recompute):
         nll = recomputed(model, part.ids, part.method, CHUNK, readable=part.readable)
     else:

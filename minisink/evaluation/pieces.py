@@ -29,7 +29,7 @@ INSTEAD_OF_SPACE = re.compile(r"(?s)(.*[^\s▁]) (?=[^\s▁])")  # the tokenizer
 
 
 class Piece(NamedTuple):
-    """A part of a text: the byte where it begins, its bytes up to the next, and its text, with line feeds only."""
+    """A part of a text: the byte where it begins, its bytes up to the next part, and its text, with only line feeds."""
 
     start: int
     raw: bytes

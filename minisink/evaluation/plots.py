@@ -52,7 +52,7 @@ def plot_losses(axes, losses, marks, *, group=1):
 
 
 def _how_much_more(difference):
-    """Describe the mean of a difference of losses, (N,), as zero if within three standard errors of it."""
+    """Describe the mean difference of losses, (N,), as zero if it is within three standard errors of zero."""
     gap = paired(difference, 0 * difference) if len(difference) > 1 else Difference(difference.mean(), 0.0)
     return more(0.0 if abs(gap.mean) < SURE * gap.error else gap.mean, unit="nats per token")
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def split(ids, context, share=0.01):
-    """Hold out the end of a text, a share of it but at least one sample of `context` tokens: (train, valid)."""
+    """Hold out the end of a text, a `share` of it but at least one sample of `context` tokens: (train, valid)."""
     n_held = max(context + 1, int(len(ids) * share))
     check_length(len(ids) - n_held, context, f"the text has {len(ids)} tokens; without the {n_held} to hold out it")
     return ids[:-n_held], ids[-n_held:]

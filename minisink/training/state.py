@@ -59,7 +59,7 @@ def check_writable(folder, *, resume):
 
 
 def random_from(state):
-    """Make a random generator that continues from the ``bit_generator.state`` of another."""
+    """Make a random generator that continues from the ``bit_generator.state`` of an earlier one."""
     random = np.random.default_rng(0)
     random.bit_generator.state = state
     return random

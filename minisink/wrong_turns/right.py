@@ -67,7 +67,7 @@ class Cache:
         return caches
 
     def step(self, q, k, v):  # (H, D), 2 x (K, D) -> (H, D)
-        """Take in one token of a layer, and return the output of its query."""
+        """Take in one token, in one layer, and return the output for its query."""
         self.append(k, v)
         self.keep(self.survivors(len(self.token_index)))
         return self.attend(q, np.array(self.keys), np.array(self.values))

@@ -45,7 +45,7 @@ class WindowAlone(Cache, name="no sinks beside the window", sizes=lambda self: (
 class OneMoreSink(Cache, name="one sink too many", sizes=lambda self: (self.n_sinks + 1, self.window)):
     """one sink too many: slot <= n_sinks; the sinks are slots 0 to n_sinks - 1, and a token that begins the text counts
     as one of them
-    """  # seen in: n_keep + 1 in engines that count the first token of a text apart
+    """  # seen in: n_keep + 1 in engines that count a text's first token separately
 
 
 class OneMoreSinkInside(OneMoreSink):

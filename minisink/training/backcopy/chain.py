@@ -55,7 +55,7 @@ class Task:
         for t in range(int(self.starts_with_bos), length):
             before = ids[:, t - 1]  # for t = 0 the last column, still BOS
             drawn = (random.random(n_samples)[:, None] * sums[before, -1:] > sums[before]).sum(axis=1)
-            copies = self.is_trigger(before)  # never before t = 2, because none comes first
+            copies = self.is_trigger(before)  # never before t = 2, because no text begins with a trigger
             ids[:, t] = np.where(copies, ids[:, t - 2], drawn)
             nll[:, t] = -np.log(np.where(copies, 1.0, self.table[before, ids[:, t]]))
         return ids, nll
