@@ -1,5 +1,5 @@
-"""From what `load` is asked for (`find`) to config, weights and tokenizer: a Hugging Face `folder`, or a GGUF file.
+"""What `load` reads: `find` locates a Hugging Face `folder` or a GGUF file, which has config, weights and tokenizer.
 
-The keys of each family are in `llama`, `gpt2`, `gpt_neox`, `mpt` and `falcon`; the names of all learned arrays, ours
-and those of both formats, are in `arrays`.
+Each family's config keys are in `llama`, `gpt2`, `gpt_neox`, `mpt` or `falcon`; the names of all learned arrays, ours
+and those in both formats, are in `arrays`.
 """

@@ -1,7 +1,7 @@
-"""The learned arrays of a model by name: what is read, saved, counted and trained, and what files call it.
+"""The learned arrays of a model by name: those that are read, saved, counted and trained, and their names in files.
 
-``"embed"`` is an array of the model, ``"0.wq"`` one of its layer 0. A tied output matrix has no separate name: it is
-the embedding. Each architecture's `outer_shapes` and `layer_shapes` say what differs.
+``"embed"`` belongs to the model as a whole, ``"0.wq"`` to its layer 0. A tied output matrix has no separate name: it is
+the embedding. The arrays that differ are in each architecture's `outer_shapes` and `layer_shapes`.
 """
 
 import re
@@ -19,7 +19,7 @@ ARCHITECTURES |= {"gpt2": gpt2, "gpt_neox": gpt_neox, "mpt": mpt, "falcon": falc
 
 
 def shapes(config):
-    """List every learned array: name to shape."""
+    """Map the name of every learned array to its shape."""
     arch, V, C = ARCHITECTURES[config.model_type], config.vocab_size, config.d_model
     outer = {"embed": (V, C)} | ({} if config.tied else {"head": (C, V)}) | arch.outer_shapes(config)
     layer = arch.layer_shapes(config)
@@ -46,7 +46,7 @@ def to_arrays(config, weights):
 
 
 def by_kind(fused, config):  # (..., (H + 2 K) D) -> (..., (H + 2 K) D)
-    """Reorder fused columns stored head by head: the queries of a key, the key, its value, and so on.
+    """Reorder fused columns that are stored head by head: a key's queries, the key, its value, and so on.
 
     >>> from minisink.families.falcon import Config
     >>> sizes = {"d_model": 6, "n_layers": 1, "n_heads": 6, "n_kv_heads": 2, "d_ff": 9, "vocab_size": 5}
@@ -71,7 +71,7 @@ def array_of(weights, name):
     return getattr(weights.layers[int(layer)] if layer else weights, field)
 
 
-# Our names, Hugging Face's by family, and GGUF's. Each ends in ".weight", or in ".bias" for a bias, which has no row.
+# Our names, Hugging Face's by family, and GGUF's. Each ends in ".weight"; a bias, without its own row, in ".bias".
 OUTER = """
 ours      llama         gpt2           gpt_neox          falcon           mpt                 GGUF
 layers    model.layers  transformer.h  gpt_neox.layers   transformer.h    transformer.blocks  blk
@@ -80,7 +80,7 @@ position  -             wpe            -                 -                -     
 norm      norm          ln_f           final_layer_norm  ln_f             norm_f              output_norm
 head      lm_head       lm_head        embed_out         lm_head          lm_head             output
 """
-# Within a layer: of Llama, and of GPT-2's skeleton
+# Within a layer: Llama's names, then those of GPT-2's skeleton
 LLAMA = """
 ours         llama                     GGUF
 attn_norm    input_layernorm           attn_norm
@@ -108,7 +108,7 @@ sink_logits  attn.sinks   attention.sinks            self_attention.sinks       
 """
 # Falcon's norms, if attention and MLP run side by side and each has its own
 TWO_NORMS = {"falcon": {"ln1": "ln_attn", "ln2": "ln_mlp"}, "GGUF": {"ln1": "attn_norm_2", "ln2": "attn_norm"}}
-# Tensors that other tools write too, without the prefix: masks, and tables that a forward pass makes by itself
+# Extra tensors that other tools write (without the prefix): masks, and tables that a forward pass computes itself
 HARMLESS = {
     "llama": r"(layers\.\d+\.self_attn\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)|position_ids",
     "gpt2": r"h\.\d+\.attn\.(bias|masked_bias)",
@@ -129,14 +129,14 @@ class Tensor(NamedTuple):
 
 
 def family_of(config):
-    """Return the column of Hugging Face's names for a model."""
+    """Return the name of the column with Hugging Face's names for a model."""
     return "llama" if isinstance(config, llama.Config) else config.model_type
 
 
 def tensors_of(config, column=None):
-    """Return by our name how each array of a model is stored: in Hugging Face's files, or in those of "GGUF".
+    """Map our name for each array of a model to how it is stored, in Hugging Face's files or in "GGUF" files.
 
-    Matrices are (out, in), except those whose rows are looked up, and Hugging Face's Conv1D, which GPT-2 is made of.
+    Matrices are (out, in), except those whose rows are looked up, and Hugging Face's Conv1D, which GPT-2 uses.
 
     >>> from minisink.gpt2 import Config
     >>> tensors = tensors_of(Config(d_model=8, n_layers=3, n_heads=2, d_ff=9, vocab_size=7, max_positions=5))
@@ -156,7 +156,7 @@ def tensors_of(config, column=None):
 
 
 def tensor_shapes(config, column=None):
-    """List every tensor a checkpoint must hold: its name to its shape there."""
+    """Map the name of every tensor a checkpoint must hold to its shape there."""
     return {tensor.name: tensor.shape for tensor in tensors_of(config, column).values()}
 
 
@@ -168,7 +168,7 @@ def from_tensors(config, read, column=None):
 
 
 def to_tensors(config, arrays, column=None):
-    """Undo `from_tensors`, as dicts."""
+    """Undo `from_tensors`, with dicts."""
     tensors, stored = tensors_of(config, column), {}
     for ours, array in arrays.items():
         array = _reordered(array, ours, config, column, back=True)
@@ -179,7 +179,7 @@ def to_tensors(config, arrays, column=None):
 def _reordered(array, name, config, column, back=False):
     """Reorder the last axis of an array from a file's order to ours, or back; return most arrays unchanged.
 
-    llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and in its files the heads of Llama's queries and keys have
+    llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and its files store the heads of Llama's queries and keys in
     that order; minisink and Hugging Face rotate j and j + D/2.
     """
     field, is_gguf = name.rpartition(".")[2], column == "GGUF"
@@ -192,7 +192,7 @@ def _reordered(array, name, config, column, back=False):
 
 
 def _name(theirs, ours):
-    """Translate the name of an array; outside the layers all have the prefix, except the output matrix."""
+    """Translate the name of an array; outside the layers, all names except the output matrix's have the prefix."""
     layer, _, field = ours.rpartition(".")
     row = field if field in theirs else re.sub("^b", "w", field.removesuffix("_b"))  # a bias has no row
     name = theirs[row] + ("" if field == "sink_logits" else ".weight" if row == field else ".bias")
@@ -203,6 +203,6 @@ def _name(theirs, ours):
 
 
 def _column(table, name):
-    """Return the words of a column by those of the first."""
+    """Map each word in the first column to the one in the named column."""
     (_, *header), *rows = (line.split() for line in table.strip().splitlines())
     return {ours: words[header.index(name)] for ours, *words in rows if words[header.index(name)] != "-"}

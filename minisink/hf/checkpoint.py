@@ -1,7 +1,7 @@
 """The tensors of a folder, with every name and shape checked before any data is touched.
 
-A safetensors file is eight bytes of header length, a JSON header that gives each tensor's dtype, shape and byte range,
-and the bytes. The safetensors library checks the header; the bytes are read and written one tensor at a time.
+A safetensors file holds eight bytes of header length, a JSON header with each tensor's dtype, shape and byte range, and
+the data. The safetensors library checks the header; the data is read and written one tensor at a time.
 """
 
 import io
@@ -15,11 +15,11 @@ from safetensors import SafetensorError, deserialize, safe_open
 
 from .fields import CheckpointError, brief, is_there, loading, parse, read_json, refusing
 
-# safetensors' name of a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
+# safetensors' name for a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-PACKED = "model.safetensors.xz"  # the wheel of a release has it in place of model.safetensors
-MOST_PACKED = 2**26  # bytes when unpacked
-# Endings of other weight files; several are pickles, which can run any program when read
+PACKED = "model.safetensors.xz"  # a release's wheel has this instead of model.safetensors
+MOST_PACKED = 2**26  # the most bytes it may have when unpacked
+# Endings of other weight files; several are pickles, which can run arbitrary code when loaded
 OTHERS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
 
 
@@ -69,10 +69,10 @@ def shards_of(index):
 
 
 def read_header(path):
-    """Read where each tensor of a safetensors file is: (dtype as in "F32", shape, bytes from its start) by name."""
+    """Return where each tensor is in a safetensors file, by name: (dtype such as "F32", shape, offset in bytes)."""
     with loading(path):
         open(path, "rb").close()  # says why it cannot be opened; the library only says that it does not exist
-        with refusing(f"{path}: not a sound safetensors file", SafetensorError, ValueError, OverflowError):
+        with refusing(f"{path}: not a valid safetensors file", SafetensorError, ValueError, OverflowError):
             if path.name == PACKED:
                 deserialize(unpacked(path))
             else:
@@ -88,8 +88,8 @@ def read_header(path):
 
 @lru_cache(maxsize=1)
 def unpacked(path):
-    """Return the bytes of a packed file; what is beyond `MOST_PACKED` is cut off, and missed when they are read."""
-    with refusing(f"{path}: cannot be unpacked", Exception):  # damaged, or a Python without lzma
+    """Return the bytes of a packed file; any beyond `MOST_PACKED` are cut off, so reading the tensors fails."""
+    with refusing(f"{path}: cannot be unpacked", Exception):  # a damaged file, or a Python without lzma
         from lzma import open as open_xz
 
         with open_xz(path) as file:
@@ -101,20 +101,20 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
 
     `shapes` are required and `optional` may be present: dicts of Hugging Face's names to shapes. Most names start with
     `prefix` ("model."), which some files leave out; `harmless` is a pattern for the rest of a name that may be ignored.
-    Return where each tensor is, the arguments of `read_tensor`, and the names ignored. Raise CheckpointError for a
-    missing, extra, doubled, misshapen or non-float tensor.
+    Return where each tensor is (the arguments of `read_tensor`) and the ignored names. Raise CheckpointError for a
+    missing, extra, duplicate, misshapen or non-float tensor.
     """
     tensors = {}  # name -> (path, dtype, shape, offset)
     for path, promised in find_files(folder).items():
         header = read_header(path)
         for name in sorted(promised - header.keys()):
-            raise CheckpointError(f"{path}: has no tensor {name}, though the index says so")
+            raise CheckpointError(f"{path}: has no tensor {name}, though the index says it does")
         for name, where in header.items():
             if name in tensors:
                 raise CheckpointError(f"{path}: tensor {name} is in {tensors[name][0].name} as well")
             tensors[name] = (path, *where)
     if not any(name.startswith(prefix) for name in tensors):
-        known = shapes | optional  # the output matrix never has it
+        known = shapes | optional  # the output matrix never has the prefix
         tensors = {name if name in known else prefix + name: where for name, where in tensors.items()}
 
     shapes = shapes | {name: shape for name, shape in optional.items() if name in tensors}
@@ -123,14 +123,14 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
     for name in shapes:
         if tensors[name][1] not in FLOATS:
             path, kind, *_ = tensors[name]
-            raise CheckpointError(f"{path}: tensor {name} is {kind}; supported are {', '.join(FLOATS)}")
+            raise CheckpointError(f"{path}: tensor {name} is {kind}; supported: {', '.join(FLOATS)}")
     return {name: tensors[name] for name in shapes}, extra
 
 
 def account_for(source, stored, shapes, asks, harmless=None):
-    """Refuse a tensor that is missing, extra, or not of the shape that `asks` asks for; list the harmless extra ones.
+    """Refuse a tensor that is missing, extra, or has a shape other than `asks` requires; list the harmless extra ones.
 
-    `stored` are (file, shape) by name, `shapes` what a model needs, `harmless` is a compiled pattern.
+    `stored` maps names to (file, shape), `shapes` is what a model needs, and `harmless` is a compiled pattern.
     """
     missing, extra = sorted(set(shapes) - set(stored)), sorted(set(stored) - set(shapes))
     if missing:
@@ -147,12 +147,12 @@ def account_for(source, stored, shapes, asks, harmless=None):
 
 
 def and_more(names):
-    """Say how many names there are besides the first, which a message names."""
+    """Say how many names there are besides the first, which the message already gives."""
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def read_tensor(name, path, kind, shape, offset, *, dtype):
-    """Read one tensor that was found, through a memory map that is closed before the next one."""
+    """Read one of the tensors found, through a memory map that is closed before the next is opened."""
     with loading(f"{path}: tensor {name}"):
         if path.name == PACKED:
             raw = np.ndarray(shape, FLOATS[kind], unpacked(path), offset)
@@ -165,9 +165,9 @@ def read_tensor(name, path, kind, shape, offset, *, dtype):
 
 
 def write_tensors(path, tensors, **metadata):
-    """Write a safetensors file of float or int arrays in any memory layout, with `metadata` of texts.
+    """Write a safetensors file of float or int arrays in any memory layout, with string `metadata`.
 
-    The library needs copies of all tensors at once, as contiguous rows; here each is copied on its own.
+    The library needs contiguous copies of all tensors at once; here they are copied one at a time.
     """
     header: dict = {"__metadata__": {"format": "pt"} | metadata}
     stop = 0
@@ -176,7 +176,7 @@ def write_tensors(path, tensors, **metadata):
         kind = f"{array.dtype.kind.upper()}{8 * array.itemsize}"
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": (start, stop)}
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # numbers begin at a multiple of their size
+    text += b" " * (-len(text) % 8)  # so numbers begin at a multiple of their size
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for array in tensors.values():

@@ -1,8 +1,8 @@
 """Falcon's ``config.json``, translated once: to our `Config` when a folder is read, back when it is written.
 
-There are three forms. Falcon-7B, first called RefinedWebModel, has one key for all heads, and one norm. Falcon-40B,
-first RefinedWeb, now `new_decoder_architecture`, has several keys, and two norms. With `multi_query` false each head
-has its own key.
+There are three forms. Falcon-7B, first called RefinedWebModel, has one key for all heads and one norm. Falcon-40B
+(first called RefinedWeb, now `new_decoder_architecture`) has several keys and two norms. With `multi_query` false, each
+head has its own key.
 """
 
 from ..families import falcon
@@ -22,7 +22,7 @@ KEYS |= {"n_kv_heads": "num_kv_heads", "parallel": "parallel_attn", "bias": "bia
 def read_config(raw):
     """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported."""
     model_type, named = raw["model_type"], renamed(raw, ALIASES)
-    raw = raw if model_type == "falcon" else named  # under the new name BLOOM's keys do not apply
+    raw = raw if model_type == "falcon" else named  # under the new name, BLOOM's keys do not apply
     raw = ABSENT | {"new_decoder_architecture": model_type == "RefinedWeb"} | raw
     refuse(raw, apply_residual_connection_post_layernorm=False)
     if flag(raw, "alibi", False):
@@ -38,7 +38,7 @@ def read_config(raw):
 
 
 def _n_kv_heads(raw, n_heads):
-    """Read how many keys there are: in one form as many as it says, in the others one, or one for each head."""
+    """Read how many keys there are: one form gives the number; the others have one, or one per head."""
     K = positive_int(raw, "num_kv_heads", n_heads)
     if flag(raw, "new_decoder_architecture", False):
         divides(K, n_heads, ("num_kv_heads", "num_attention_heads"))
@@ -53,7 +53,7 @@ def _n_norms(raw, parallel):
     """Read how many norms a layer has if its halves run side by side."""
     new, norms = flag(raw, "new_decoder_architecture", False), raw.get("num_ln_in_parallel_attn")
     if new and not parallel:
-        raise ValueError("parallel_attn is False, which new_decoder_architecture True does not have")
+        raise ValueError("parallel_attn is False, which is not supported with new_decoder_architecture True")
     known = (None, 1, 2) if new else (None, 1)
     if parallel and (norms not in known or norms is True):
         form = f"with new_decoder_architecture {new}; supported: {', '.join(map(str, known[1:]))}"
@@ -62,7 +62,7 @@ def _n_norms(raw, parallel):
 
 
 def write_config(config):
-    """Return the keys besides `KEYS`; raise ValueError for heads that no form has."""
+    """Return the keys besides `KEYS`; raise ValueError for a number of key heads that no form allows."""
     H, K, parallel = config.n_heads, config.n_kv_heads, config.parallel
     new = parallel and (config.n_norms == 2 or K not in (1, H))
     if not new and K not in (1, H):

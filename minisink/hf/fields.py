@@ -9,29 +9,29 @@ from pathlib import Path
 
 from ..system.terminal import in_a_line
 
-MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of this
-MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
-# Our names -> those that most families have in a config.json
+MOST_BYTES = 100_000_000  # in a JSON file; a tokenizer with 256,000 words takes a third of this
+MOST_LAYERS = 10_000  # far beyond any model; the names of 10**12 layers alone would fill all memory
+# Our names -> those that most families use in a config.json
 SIZES = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
 SIZES |= {"max_positions": "max_position_embeddings", "rope_scaling": "rope_scaling"}
-LONGEST_LINE = 600  # letters of a message
-GELU = ("gelu", "gelu_python")  # names of the exact one, and of the tanh approximation, which differ in the last bits
+LONGEST_LINE = 600  # letters in a message
+GELU = ("gelu", "gelu_python")  # the exact one; below, the tanh approximation, whose forms differ in the last bits
 GELU_NEW = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate")
-FEW = 4  # items of a list that a message shows
+FEW = 4  # how many items of a list a message shows
 POINTER = b"version https://git-lfs.github.com/spec/"  # a small file in place of a large one
 
 
 class CheckpointError(ValueError):
-    """What is wrong with which file or tensor of a checkpoint; a long line is cut in the middle."""
+    """A problem with a file or tensor of a checkpoint, which the message names; a long line is cut in the middle."""
 
     def __init__(self, line):
-        line = in_a_line(line)  # names of tensors and keys are a file's own
+        line = in_a_line(line)  # names of tensors and keys come from a file
         half = LONGEST_LINE // 2 - len(" [...] ")
         super().__init__(line if len(line) <= LONGEST_LINE else f"{line[:half]} [...] {line[-half:]}")
 
 
 def brief(value):
-    """Write a value for a message: of a long list or object the beginning, and how many more there are.
+    """Write a value for a message; cut a long list or object after its first items, and say how many more there are.
 
     >>> print(brief([3, 1, 4, 1, 5, 9]), brief({"a": 1}), brief("text"))
     [3, 1, 4, 1 and 2 more] {'a': 1} 'text'
@@ -47,7 +47,7 @@ def brief(value):
 
 @contextmanager
 def loading(what):
-    """Say what could not be read, in a CheckpointError, or in a MemoryError if memory ran out."""
+    """Raise a CheckpointError that says what could not be read, or a MemoryError if memory ran out."""
     try:
         yield
     except (OSError, MemoryError) as error:
@@ -81,21 +81,21 @@ def is_there(path):
     if not os.path.isfile(path):
         if os.path.lexists(path):
             what = "a folder" if os.path.isdir(path) else "a pipe, a device or a broken link"
-            raise CheckpointError(f"{path}: must be a file, and is {what}")
+            raise CheckpointError(f"{path}: must be a file, but is {what}")
         return False
     with suppress(OSError), open(path, "rb") as file:
         if file.read(len(POINTER)) == POINTER:
-            raise CheckpointError(f"{path}: is a pointer of Git LFS, not the file; git lfs pull fetches it")
+            raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself; git lfs pull fetches it")
     return True
 
 
 def read_text(path):
-    """Read the text of a JSON file, of at most `MOST_BYTES`; errors as in `read_json`."""
+    """Read the text of a JSON file of at most `MOST_BYTES`; errors as in `read_json`."""
     if not is_there(path):
         raise CheckpointError(f"{path}: no such file")
     n_bytes = os.path.getsize(path)
     if n_bytes > MOST_BYTES:
-        raise CheckpointError(f"{path}: has {n_bytes:,} bytes; {MOST_BYTES:,} is the most that is read")
+        raise CheckpointError(f"{path}: has {n_bytes:,} bytes; at most {MOST_BYTES:,} are read")
     with refusing(f"{path}: not readable as JSON", OSError, ValueError):
         return Path(path).read_text(encoding="utf-8")
 
@@ -109,7 +109,7 @@ def _unique_keys(pairs):
     parsed = {}
     for key, value in pairs:
         if key in parsed:
-            raise ValueError(f"{key!r} is in it twice")
+            raise ValueError(f"{key!r} appears twice")
         parsed[key] = value
     return parsed
 
@@ -155,14 +155,14 @@ def one_of(raw, key, known, default=None):
 
 
 def gelu(raw, key):
-    """Read which GELU it is, by our name: "gelu", exact, by default, or "gelu_new", the tanh approximation."""
+    """Read which GELU is used, as our name: "gelu" (exact, the default) or "gelu_new" (the tanh approximation)."""
     name = one_of(raw, key, (*GELU, *GELU_NEW), "gelu")
     return "gelu" if name in GELU else "gelu_new"
 
 
 def text_or_none(raw, key):
-    """Read a text; None if it is absent or null."""
-    return None if raw.get(key) is None else _checked(raw, key, None, lambda x: isinstance(x, str), "it must be a text")
+    """Read a string; None if it is absent or null."""
+    return None if raw.get(key) is None else _checked(raw, key, None, lambda x: isinstance(x, str), "it must be text")
 
 
 def section(raw, key):
@@ -186,13 +186,13 @@ def token_ids(raw, key, vocab_size):
 
 
 def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-5):
-    """Read the fields of a `Config` that every architecture has, and Llama's heads; `keys` are a file's names for ours.
+    """Read the fields of a `Config` that every architecture has, and Llama's heads; `keys` maps our names to a file's.
 
     The other arguments are defaults; the MLP's default width is `mlp_widths` times the model's.
     """
     C, H, L, V = (positive_int(raw, key) for key in (keys["d_model"], keys["n_heads"], keys["n_layers"], "vocab_size"))
     if L > MOST_LAYERS:
-        raise CheckpointError(f"{keys['n_layers']} is {L}; {MOST_LAYERS} is the most")
+        raise CheckpointError(f"{keys['n_layers']} is {L}; the most is {MOST_LAYERS}")
     if raw.get(keys.get("head_dim")) is None:
         divides(H, C, (keys["n_heads"], keys["d_model"]))
     refuse(raw, quantization_config=None)
@@ -201,7 +201,7 @@ def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-
         K, D = positive_int(raw, keys["n_kv_heads"], H), positive_int(raw, keys["head_dim"], C // H or None)
         divides(K, H, (keys["n_kv_heads"], keys["n_heads"]))
         if D % 2:
-            raise CheckpointError(f"{keys['head_dim']} is {D}; rotary positions need an even one")
+            raise CheckpointError(f"{keys['head_dim']} is {D}; rotary positions need an even number")
         heads = {"n_kv_heads": K, "head_dim": D}
     return heads | {
         "d_model": C,
@@ -235,7 +235,7 @@ def divides(part, total, names):
 
 
 def refuse(raw, **unsupported):
-    """Refuse each key with a value other than the given one (or absent, or null)."""
+    """Refuse each key whose value is not the given one, unless it is absent or null."""
     for key, harmless in unsupported.items():
         if raw.get(key) not in (None, harmless):
             raise CheckpointError(f"{key} is {brief(raw[key])}, which is not supported")

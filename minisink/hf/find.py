@@ -1,4 +1,4 @@
-"""Resolve what `load` is asked for: names of models to folders and files, names of dtypes, helpful errors."""
+"""Resolve what `load` is asked for: turn model names into folders or files, and dtype names into dtypes."""
 
 import os
 import re
@@ -20,7 +20,7 @@ FIRST = """config.json generation_config.json tokenizer.json tokenizer_config.js
 
 
 def check_dtype(dtype, device):
-    """Return the numpy dtype of that name; raise ValueError if arithmetic in it makes no sense on the device."""
+    """Return the numpy dtype with that name; raise ValueError if arithmetic in it makes no sense on the device."""
     try:
         result = None if dtype is None else np.dtype(dtype)
     except TypeError:
@@ -31,7 +31,7 @@ def check_dtype(dtype, device):
 
 
 def find(name_or_path, revision=None):
-    """Return the folder or GGUF file that a name, path or hub id stands for; raise CheckpointError for any other."""
+    """Return the folder or GGUF file that a name, path or hub id refers to; raise CheckpointError if there is none."""
     name = str(name_or_path)
     if name in shipped_names():
         return shipped(name)
@@ -42,13 +42,13 @@ def find(name_or_path, revision=None):
         if is_there(path / "config.json"):
             return path
         if is_there(path / "adapter_config.json"):
-            raise CheckpointError(f"{path}: holds an adapter, not a model; merge them with peft, and save the result")
+            raise CheckpointError(f"{path}: holds an adapter, not a model; merge it with peft, and save the result")
         raise CheckpointError(f"{path}: this folder has no config.json{_contents(path)}")
     is_gguf = path.suffix.lower() == ".gguf"
     if (is_gguf and is_there(path)) or (os.path.isfile(path) and begins_as_gguf(path)):
         return path
     if os.path.lexists(path):
-        raise CheckpointError(f"{name}: is not a folder; a model is the folder with its config.json, or a GGUF file")
+        raise CheckpointError(f"{name}: is not a folder; a model is a folder with a config.json, or a GGUF file")
     beside = "" if path.parent == Path() else _contents(path.parent)
     if is_gguf:
         raise CheckpointError(f"{name}: no such file{beside}")
@@ -62,7 +62,7 @@ def find(name_or_path, revision=None):
 
 
 def _contents(folder):
-    """List the content of a folder for a message: a name not found may be one of these, mistyped."""
+    """List the contents of a folder for a message: a name that was not found may be one of these, mistyped."""
     try:
         names = sorted(os.listdir(folder))
     except (OSError, ValueError):
@@ -74,8 +74,8 @@ def _contents(folder):
 def fetch(hub_id, revision=None):
     """Download the files of a checkpoint, or find them in the hub's own cache; return their folder.
 
-    huggingface_hub reads ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT`` when it is imported. Raise OSError if there is no such
-    checkpoint in reach, and CheckpointError for an index that names shards outside of it.
+    huggingface_hub reads ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT`` when it is imported. Raise OSError if no such
+    checkpoint can be reached, and CheckpointError for an index that names shards outside the folder.
     """
     import huggingface_hub  # takes a quarter of a second, so it is imported only when needed
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -92,7 +92,7 @@ def fetch(hub_id, revision=None):
         return folder
     except CheckpointError:
         raise
-    except Exception as error:  # the HTTP client below changes with the version, and so do its errors
+    except Exception as error:  # the HTTP client underneath, and so its errors, depend on the version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise OSError(f"{hub_id}: not available from the hub ({reason})") from error
     finally:

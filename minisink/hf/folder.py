@@ -1,4 +1,4 @@
-"""A Hugging Face folder to config, arrays and tokenizer, and back.
+"""Reading a Hugging Face folder as config, arrays and tokenizer, and writing one.
 
 A folder holds ``config.json``, ``model.safetensors`` (or ``model.safetensors.index.json`` and its shards) and
 ``tokenizer.json``; other tools also write ``generation_config.json``, whose eos ids count too.
@@ -34,7 +34,7 @@ def config_of(raw):
 
 
 def raw_of(config):
-    """Undo `config_of`; raise ValueError for what no ``config.json`` can express."""
+    """Undo `config_of`; raise ValueError for a config that no ``config.json`` can express."""
     form = FORMATS[config.model_type]
     raw = {"architectures": [f"{config.model_type.capitalize()}ForCausalLM"], "model_type": config.model_type}
     raw |= {key: getattr(config, field) for field, key in form.KEYS.items()} | form.write_config(config)
@@ -48,8 +48,8 @@ def raw_of(config):
 def read(folder, *, dtype):
     """Read a folder; every name and shape is checked before any data is touched, and data is read lazily.
 
-    Return (config, arrays, tokenizer or None, ignored, chat). `arrays` is an iterator of (name, array) by our names,
-    each of `arrays.shapes`, which reads one tensor at a time; `ignored` are names of tensors that a forward
+    Return (config, arrays, tokenizer or None, ignored, chat). `arrays` is an iterator over (our name, array)
+    for every name in `arrays.shapes`, and reads one tensor at a time; `ignored` lists the tensors that a forward
     pass does not need; `chat` is the template and its names for special tokens, each None if no file has it.
     """
     raw, generation = read_json(folder / "config.json"), read_json(folder / "generation_config.json", {})
@@ -72,7 +72,7 @@ def read(folder, *, dtype):
     def read(name):
         return read_tensor(name, *tensors[name], dtype=dtype)
 
-    for name in set(tensors) - set(shapes):  # an output matrix, although the config says it is the embedding
+    for name in set(tensors) - set(shapes):  # an output matrix, although the config says that it is tied
         if np.array_equal(read(name), read(embed)):
             ignored = sorted([*ignored, name])
         else:
@@ -81,10 +81,10 @@ def read(folder, *, dtype):
 
 
 def write(folder, config, arrays, tokenizer=None, chat_template=None, special_tokens=None):
-    """Write a Hugging Face folder that loads again bit for bit, here and in transformers, or raise CheckpointError.
+    """Write a Hugging Face folder that loads back bit for bit, here and in transformers, or raise CheckpointError.
 
     `arrays` are on the host, by our names, in any memory layout. Every file is first written elsewhere and moved
-    when all are complete. A tokenizer and settings already in the folder belonged to another model and are removed.
+    once all are complete. A tokenizer and settings already in the folder belonged to another model and are removed.
     The tokenizer is written so that it begins a text as the model does.
     """
     texts = _texts_of(config, str(next(iter(arrays.values())).dtype), tokenizer, chat_template, special_tokens)
@@ -103,10 +103,10 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None, special_to
 
 
 def _texts_of(config, dtype, tokenizer, chat_template, special_tokens):
-    """Return the text of each file of a folder besides its tensors, or None for one that it must not have."""
+    """Return the text of each file of a folder besides its tensors, or None for a file that it must not have."""
     files = {"config.json": raw_of(config) | {"torch_dtype": dtype}, words.SETTINGS: None, words.NAMES: None}
     if tokenizer is not None and config.bos is not None and config.model_type in ("gpt_neox", "mpt"):
-        files[words.SETTINGS] = {"tokenizer_class": "PreTrainedTokenizerFast"}  # transformers' own puts nothing first
+        files[words.SETTINGS] = {"tokenizer_class": "PreTrainedTokenizerFast"}  # transformers' own adds none in front
     if special_tokens is not None:
         files[words.NAMES] = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token")) | special_tokens
     texts = {name: None if about is None else json.dumps(about, indent=2) + "\n" for name, about in files.items()}

@@ -2,7 +2,7 @@
 
 Magic "GGUF", a version, two counts; keys with typed values; for each tensor its name, sizes (innermost first), type and
 offset; padding; the bytes. The header is read here: the package ``gguf`` takes two seconds for a vocabulary of 49,152
-words, and hangs on a corrupt count. Only that package can decode quantised blocks.
+words, and hangs on a corrupt count. It is needed only to decode quantised blocks.
 """
 
 import os
@@ -22,14 +22,14 @@ REMEDY = "llama-quantize, a tool of llama.cpp, converts it to type F16 or Q8_0"
 
 
 def begins_as_gguf(path):
-    """Return whether a file is GGUF by its first bytes; its name may not show it, like Ollama's sha256-..."""
+    """Return whether a file's first bytes say that it is GGUF; its name may not (Ollama's are sha256-...)."""
     with suppress(OSError), open(path, "rb") as file:
         return file.read(4) == b"GGUF"
     return False
 
 
 class Cursor:
-    """A file read from its start, value by value; a ValueError if it ends too early."""
+    """A file read from its start, one value at a time; raises ValueError if it ends too early."""
 
     def __init__(self, file):
         self.file = file
@@ -47,18 +47,18 @@ class Cursor:
         return int.from_bytes(self.take(n_bytes), "little")
 
     def string(self):
-        """Read the next text."""
+        """Read the next string."""
         return self.take(self.integer(8)).decode("utf-8")
 
     def name(self):
-        """Read the next text, the name of a key or tensor; it may appear in a message."""
+        """Read the next string, the name of a key or tensor, which may appear in a message."""
         name = self.string()
         if not name.isprintable():
             raise ValueError(f"the name {name!r} is not printable")
         return name
 
     def value(self):
-        """Read the next value, its type first."""
+        """Read the next value, which comes after its type."""
         kind = self.integer(4)
         if kind == STRING:
             return self.string()
@@ -66,7 +66,7 @@ class Cursor:
             kind, count = self.integer(4), self.integer(8)
             if kind != STRING:
                 return self.numbers(kind, count).tolist()
-            if 8 * count > self.left:  # each text takes at least eight bytes
+            if 8 * count > self.left:  # each string takes at least eight bytes
                 raise ValueError(f"it ends {8 * count - self.left:,} bytes too early")
             return [self.string() for _ in range(count)]
         (number,) = self.numbers(kind, 1)
@@ -76,7 +76,7 @@ class Cursor:
     def numbers(self, kind, count):
         """Read the next `count` numbers of a type."""
         if kind not in NUMBERS:
-            raise ValueError(f"a value of type {kind} is not known")
+            raise ValueError(f"value type {kind} is not known")
         dtype = np.dtype(NUMBERS[kind])
         return np.frombuffer(self.take(count * dtype.itemsize), dtype)
 
@@ -85,9 +85,9 @@ def read_header(path):
     """Read the metadata of a GGUF file, and where its tensors are: (about, tensors, start, align).
 
     `about` is its metadata by key; `tensors` maps names to (GGUF's number for the type, shape with the outermost axis
-    first, offset in the file). The first tensor must begin at `start`, and each a multiple of `align` after it.
+    first, offset in the file). The first tensor must begin at `start`, and all others a multiple of `align` after it.
     """
-    with refusing(f"{path}: not a GGUF file that can be read", *UNREADABLE), open(path, "rb") as file:
+    with refusing(f"{path}: not a readable GGUF file", *UNREADABLE), open(path, "rb") as file:
         cursor = Cursor(file)
         if cursor.left < 8 or cursor.take(4) != b"GGUF":
             raise ValueError("it does not begin with GGUF")
@@ -100,12 +100,12 @@ def read_header(path):
         for _ in range(n_keys):
             key = cursor.name()
             if key in about:
-                raise ValueError(f"{key} is in it twice")
+                raise ValueError(f"{key} appears twice")
             about[key] = cursor.value()
         for _ in range(n_tensors):
             name, n_axes = cursor.name(), cursor.integer(4)
             if name in tensors or not 1 <= n_axes <= 4:
-                raise ValueError(f"tensor {name} is in it twice, or has {n_axes} axes")
+                raise ValueError(f"tensor {name} appears twice, or has {n_axes} axes")
             shape = tuple(cursor.integer(8) for _ in range(n_axes))[::-1]
             tensors[name] = (cursor.integer(4), shape, cursor.integer(8))
         align = about.get("general.alignment", 32)
@@ -116,14 +116,14 @@ def read_header(path):
 
 
 def check_tensors(path, tensors, start, align):
-    """Refuse a tensor of an unsupported type, or whose bytes do not begin where the previous tensor ends."""
+    """Refuse a tensor of an unsupported type, or one whose bytes do not begin where the previous tensor ends."""
     size, spans = os.path.getsize(path), []
     for name, (kind, shape, offset) in tensors.items():
         spans.append((offset, offset + prod(_stored(path, name, kind, shape)[1]), name))
         if spans[-1][1] > size:
             raise CheckpointError(f"{path}: tensor {name} ends at byte {spans[-1][1]:,}; the file has {size:,}")
         if (offset - start) % align:
-            raise CheckpointError(f"{path}: tensor {name} begins {offset - start:,} bytes in, no multiple of {align}")
+            raise CheckpointError(f"{path}: tensor {name} lies {offset - start:,} bytes in, not a multiple of {align}")
     before = "the header"
     for offset, end, name in sorted(spans):
         if offset != start:
@@ -133,16 +133,16 @@ def check_tensors(path, tensors, start, align):
 
 
 def _stored(path, name, kind, shape):
-    """Return how a tensor is quantised, and the shape of its bytes; refuse one that is not read."""
+    """Return how a tensor is quantised, and the shape of its bytes; refuse an unsupported type."""
     quants = library()
     try:
         quant = quants.GGMLQuantizationType(kind)
         block, n_bytes = quants.GGML_QUANT_SIZES[quant]
-        quants.dequantize(np.zeros((1, n_bytes), "u1"), quant)  # the library knows some only by name
+        quants.dequantize(np.zeros((1, n_bytes), "u1"), quant)  # the library knows some types only by name
     except ValueError:
         raise CheckpointError(f"{path}: tensor {name} is of type {kind}, which is not known; {REMEDY}") from None
     except NotImplementedError:
-        raise CheckpointError(f"{path}: tensor {name} is {quant.name}, which is not read; {REMEDY}") from None
+        raise CheckpointError(f"{path}: tensor {name} is {quant.name}, which is not supported; {REMEDY}") from None
     if shape[-1] % block:
         raise CheckpointError(f"{path}: tensor {name} has rows of {shape[-1]}; {quant.name} comes in blocks of {block}")
     return quant, (*shape[:-1], shape[-1] // block * n_bytes)
@@ -151,12 +151,12 @@ def _stored(path, name, kind, shape):
 def read_tensor(path, name, kind, shape, offset, *, dtype):
     """Read one checked tensor as floats, through a memory map that is closed before the next one."""
     quant, shape_of_bytes = _stored(path, name, kind, shape)
-    with refusing(f"{path}: tensor {name} cannot be read", OSError):  # no room for the map either
+    with refusing(f"{path}: tensor {name} cannot be read", OSError):  # also raised if there is no room for the map
         rows = np.memmap(path, "u1", "r", offset, shape_of_bytes)
     raw = np.asarray(rows)  # the library cuts it into thousands of slices; slicing a memmap costs far more
     with np.errstate(all="ignore"):  # NaN and infinity are reported below
         array = library().dequantize(raw, quant)
-        array = array.astype(dtype, copy=array.base is not None)  # a float32 array is still the map itself
+        array = array.astype(dtype, copy=array.base is not None)  # a float32 tensor is still the map itself
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
     return array

@@ -1,4 +1,4 @@
-"""A GGUF file to config, arrays and tokenizer: its keys and tensor names, translated once to ours."""
+"""Reading and writing a GGUF file: config, arrays and tokenizer, with keys and tensor names translated once to ours."""
 
 import math
 import warnings
@@ -15,7 +15,7 @@ from .fields import common, divides, flag, naming, number, one_of, positive_int,
 from .gguf_file import check_tensors, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of, words_of
 
-# Our names -> GGUF's, within the prefix of an architecture
+# Our names -> GGUF's, without the architecture's prefix
 SIZES = {"d_model": "embedding_length", "n_layers": "block_count", "n_heads": "attention.head_count"}
 SIZES |= {"d_ff": "feed_forward_length", "max_positions": "context_length"}
 GPT2 = SIZES | {"norm_eps": "attention.layer_norm_epsilon"}
@@ -61,23 +61,23 @@ def read(path, *, dtype):
     return config, from_tensors(config, tensor, "GGUF"), tokenizer, ignored, chat
 
 
-# Fixed in llama.cpp's files of an architecture, without a key; our config may differ
+# What llama.cpp fixes for an architecture, with no key in the file; our config may differ
 WRITTEN: dict[str, dict] = {"gpt_neox": {"activation": "gelu", "bias": True}}
 WRITTEN["falcon"] = {"activation": "gelu", "bias": False, "parallel": True}
 WRITTEN["qwen3"] = {"qk_norm": True, "o_bias": False, "mlp_bias": False}
 
 
 def write(path, config, arrays, tokenizer=None):
-    """Write a GGUF file that llama.cpp loads, in float32, with GPT-2's tokenizer or none; it needs the package gguf.
+    """Write a GGUF file that llama.cpp loads, in float32, with GPT-2's tokenizer or none; this needs the package gguf.
 
-    With narrower weights llama.cpp would round the other factor of each product. Raises ValueError for another kind of
+    With narrower weights llama.cpp would round the other factor of each product. Raise ValueError for any other kind of
     softmax, scaled positions, and anything the file's architecture cannot express.
     """
     if config.softmax != "softmax" or config.sink_logit or getattr(config, "rope_scaling", None):
         raise ValueError(f"{path}: not written; a GGUF file can only have the plain softmax and plain rotary positions")
     for field, only in WRITTEN.get(config.model_type, {}).items():
         if (ours := getattr(config, field)) != only:
-            raise ValueError(f"{path}: not written; {arch_of(config)} has {field} {only!r} there, and not {ours!r}")
+            raise ValueError(f"{path}: not written; {arch_of(config)} always has {field} {only!r} there, not {ours!r}")
     library()
     from gguf import GGUFWriter
 
@@ -87,7 +87,7 @@ def write(path, config, arrays, tokenizer=None):
         getattr(writer, f"add_{key}")(value)
     for name, array in to_tensors(config, arrays, "GGUF").items():
         writer.add_tensor(name, np.ascontiguousarray(array, np.float32))
-    if config.tied and config.model_type == "gpt_neox":  # llama.cpp looks for it
+    if config.tied and config.model_type == "gpt_neox":  # llama.cpp expects it
         writer.add_tensor(HEAD, np.ascontiguousarray(arrays["embed"], np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -111,7 +111,7 @@ def _words_of(config):
     return about
 
 
-# Keys of an architecture, without its name: those that are read, or that change nothing supported
+# An architecture's keys, without its name: those that are read, and those that affect nothing supported here
 KNOWN = """vocab_size attention.causal attention.layer_norm_epsilon attention.layer_norm_rms_epsilon pooling_type
     tensor_data_layout rope.scaling.finetuned rope.scaling.original_context_length
     rope.scaling.yarn_beta_fast rope.scaling.yarn_beta_slow rope.scaling.yarn_log_multiplier""".split()
@@ -120,16 +120,16 @@ KNOWN_ROPE = "rope.dimension_count rope.freq_base rope.scaling.type rope.scaling
 KNOWN_OWN = dict.fromkeys(("llama", "qwen3"), ["attention.sliding_window"])
 KNOWN_OWN["qwen2"] = ["attention.sliding_window", "use_parallel_residual"]  # true in Qwen1.5's files: an early name
 KNOWN_OWN |= {"gptneox": ["use_parallel_residual"], "mpt": ["attention.max_alibi_bias"]}
-# Factors, of which 1 changes nothing, and llama.cpp's word for no scaling
+# Factors that change nothing when they are 1, and llama.cpp's value for no scaling
 NEUTRAL = """logit_scale embedding_scale residual_scale attention.output_scale
     rope.scaling.alpha rope.scaling.attn_factor rope.scaling.yarn_attn_factor""".split()
 SAME = dict.fromkeys(NEUTRAL, 1.0) | {"rope.scaling.yarn_ext_factor": -1.0}
 
 
 def _check_rest(about, config):
-    """Refuse every other key of the architecture, unless it changes nothing: 0, which is off, or the default.
+    """Refuse every other key of the architecture, unless its value changes nothing: 0 for off, or the default.
 
-    Warn of keys for rotary positions that nothing reads, of another architecture or one without rotation.
+    Warn of unused keys for rotary positions, which belong to another architecture or to one without rotation.
     """
     arch, D, rotates = arch_of(config), config.head_dim, hasattr(config, "rope_theta")
     known = KNOWN + (KNOWN_ROPE if rotates else []) + KNOWN_OWN.get(arch, [])
@@ -148,15 +148,15 @@ def _check_rest(about, config):
 
 
 def read_config(about, tensors):
-    """Translate metadata, completed by the names of the tensors, to (a `Config`, its `special_ids`)."""
+    """Translate metadata, supplemented by the tensor names, to (a `Config`, its `special_ids`)."""
     arch, words = one_of(about, "general.architecture", tuple(KEYS)), about.get(TOKENS)
     V = positive_int(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
     ids, begins = special_ids(about, V), begins_text(about)
     refuse(about, **{"general.type": "model", f"{arch}.attention.causal": True})
     if (n_parts := about.get("split.count")) not in (None, 0, 1):  # 0 after parts were joined
-        raise ValueError(f"split.count is {n_parts!r}: one part of several; llama-gguf-split --merge joins them")
+        raise ValueError(f"split.count is {n_parts!r}: it is one of several parts; llama-gguf-split --merge joins them")
     if begins and "bos" not in ids:
-        warnings.warn("no tokenizer.ggml.bos_token_id: a text begins with no token (llama.cpp: with 11)", stacklevel=2)
+        warnings.warn("no tokenizer.ggml.bos_token_id: no token begins a text (in llama.cpp, 11 does)", stacklevel=2)
     ends = [ids["eos"]] if "eos" in ids else []
     for name in ("eot_token_id", "eom_token_id", "eos_token_ids"):  # the last is Ollama's
         ends += token_ids(about, f"tokenizer.ggml.{name}", V)
@@ -173,7 +173,7 @@ def _llama(about, tensors, arch, sizes):
     D = sizes["head_dim"]
     for key in ("attention.value_length", "rope.dimension_count"):
         if positive_int(about, f"{arch}.{key}", D) != D:
-            raise ValueError(f"{arch}.{key} is {about[f'{arch}.{key}']}; heads of {D} are supported with {D} only")
+            raise ValueError(f"{arch}.{key} is {about[f'{arch}.{key}']}; heads of {D} channels need {D}")
     key = f"{arch}.attention.sliding_window"
     window = positive_int(about, key) if about.get(key) else sizes["max_positions"]  # 0 means none
     if window < sizes["max_positions"]:
@@ -186,7 +186,7 @@ def _llama(about, tensors, arch, sizes):
 def _gpt2(about, tensors, arch, sizes):
     """Make the `Config` of a GPT-2, or of a family that shares its skeleton.
 
-    No key names the activation. A family has the exact GELU of the original models; llama.cpp uses GPT-2's for all.
+    No key gives the activation. A family gets the exact GELU of its original models; llama.cpp uses GPT-2's for all.
     """
     H, C = sizes["n_heads"], sizes["d_model"]
     if arch == "gpt2":
@@ -197,7 +197,7 @@ def _gpt2(about, tensors, arch, sizes):
     key, D = f"{arch}.rope.dimension_count", C // H
     R, K = positive_int(about, key, D), positive_int(about, f"{arch}.attention.head_count_kv", H)
     if R % 2 or R > D or (arch == "falcon" and R < D):
-        raise ValueError(f"{key} is {R}, of {D} channels of a head; supported is an even number, in falcon all")
+        raise ValueError(f"{key} is {R}, but a head has {D} channels; it must be an even number, in falcon all of them")
     if arch == "gptneox":
         return gpt_neox.Config(**sizes, rotary_dim=R, parallel=flag(about, "gptneox.use_parallel_residual", None))
     divides(K, H, ("falcon.attention.head_count_kv", "falcon.attention.head_count"))
@@ -207,7 +207,7 @@ def _gpt2(about, tensors, arch, sizes):
 def _rope(about, arch):
     """Read base and scaling as llama.cpp does; Llama 3's scaling is a tensor, not a key: `_rule_of`.
 
-    A factor is linear unless the type says otherwise. Files of 2023 use another name.
+    A factor is linear unless the type says otherwise. Files from 2023 use a different key for it.
     """
     kind = one_of(about, f"{arch}.rope.scaling.type", ("none", "linear"), "linear")
     key = f"{arch}.rope.scaling.factor"
@@ -218,7 +218,7 @@ def _rope(about, arch):
 
 
 def _rule_of(about, config, factors):
-    """Recover Llama 3's rule from its factors (D/2,), which are all a file has; None if all are 1."""
+    """Recover Llama 3's rule from its factors (D/2,), which are all that a file has; None if all are 1."""
     if (factors == 1.0).all():
         return config.rope_scaling
     if config.rope_scaling is not None:
@@ -229,5 +229,5 @@ def _rule_of(about, config, factors):
     plain = rope_frequencies(config.head_dim, config.rope_theta)
     scaled = rope_frequencies(config.head_dim, config.rope_theta, rule)
     if not np.allclose(plain / scaled, factors, rtol=1e-4, atol=0.0):
-        raise ValueError(f"{ROPE_FACTORS} holds factors that are not those of Llama 3's rule")
+        raise ValueError(f"{ROPE_FACTORS} holds factors that do not follow Llama 3's rule")
     return rule

@@ -1,8 +1,8 @@
 """The tokenizer of a GGUF file, built from its words, merges and the *name* of its rule for splitting a text.
 
 Two kinds are known: "gpt2", byte-level BPE, whose rule has one of several names; and "llama", SentencePiece's BPE, in
-which a space is ``▁`` and a word's score says when it is merged. The ids are those of llama.cpp: a text is taken as
-it is, not even normalised (NFC) for Qwen2, unlike in its published tokenizer.
+which a space is ``▁`` and a word's score decides when it is merged. The ids match llama.cpp's: a text is encoded
+unchanged, and for Qwen2 not even normalised (NFC), as its published tokenizer would do.
 """
 
 import json
@@ -13,12 +13,12 @@ from .fields import flag, text_or_none, token_ids
 from .tokenizer import begun_by, encode
 
 TOKENS = "tokenizer.ggml.tokens"
-WORD, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6  # types of a token; 5 is unused
+WORD, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6  # types of tokens; 5 is for unused ones
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 ENDINGS = "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]"
-# The name of a rule -> llama.cpp's patterns, each splitting the pieces of the previous one
+# The name of a rule -> llama.cpp's patterns, each splitting the pieces that the previous one left
 SPLITS = {
     "llama-bpe": [ENDINGS + WORDS % "{1,3}"],
     "qwen2": [ENDINGS + WORDS % ""],
@@ -26,7 +26,7 @@ SPLITS = {
     "default": [r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", "[0-9]{3}"],
 }
 BYTE_LEVEL = ("smollm", "gpt-2", *SPLITS)
-# Other names of these rules; llama.cpp gives the same ids for them (tests/golden)
+# Other names for these rules; llama.cpp gives the same ids for them (tests/golden)
 SAME = {
     "llama-bpe": "llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2",
     "qwen2": "deepseek-r1-qwen kormo megrez f2llmv2 stablelm2 hunyuan solar-open grok-2",
@@ -35,17 +35,17 @@ SAME = {
 }
 RULES = {name: rule for rule, names in SAME.items() for name in names.split()} | {rule: rule for rule in BYTE_LEVEL}
 REMEDY = "load the Hugging Face folder that the file was made from"
-# Keys that are read, or that do not change any ids; nor do those that end in _token_id
+# Keys that are read, or that do not change any ids; keys ending in _token_id do not either
 KNOWN = "model pre tokens token_type token_type_count scores merges add_bos_token eos_token_ids".split()
-# End-of-text tokens are never found in a text, though some files list them as a user's word: llama.cpp knows the names
+# End-of-text tokens are never found in a text, though some files list them as user words: llama.cpp goes by the names
 ENDS: tuple = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<|eot_id|>", "<|eom_id|>")
 ENDS += ("<end_of_turn>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]")
-# Used only by a chat template: its name of a token -> the metadata's, one of them misspelt
+# Used only by a chat template: its name for a token -> the metadata's (one is misspelt there)
 NAMES = {"unk": "unknown", "sep": "seperator", "pad": "padding", "cls": "cls", "mask": "mask"}
 
 
 def special_ids(about, vocab_size):
-    """Return token ids by name; three of SentencePiece have default names if the metadata has none.
+    """Return token ids by name; three of SentencePiece's have defaults if the metadata does not give them.
 
     >>> special_ids({"tokenizer.ggml.model": "llama", "tokenizer.ggml.eos_token_id": 7}, 10)
     {'unk': 0, 'bos': 1, 'eos': 7}
@@ -59,7 +59,7 @@ def special_ids(about, vocab_size):
 
 
 def special_tokens(about, ids):
-    """Name the tokens of `special_ids` as a chat template does; bos and eos are empty if there is none."""
+    """Name the tokens of `special_ids` as a chat template does; a missing bos or eos is empty."""
     words = about.get(TOKENS) or []
     return {"bos_token": "", "eos_token": ""} | {f"{name}_token": words[i] for name, i in ids.items() if i < len(words)}
 
@@ -69,12 +69,12 @@ def rule_of(about):
     name = text_or_none(about, "tokenizer.ggml.pre") or "default"
     if name not in RULES:
         known = ", ".join(BYTE_LEVEL)
-        raise ValueError(f"tokenizer.ggml.pre is {name!r}, a rule that is not known (known: {known}); {REMEDY}")
+        raise ValueError(f"tokenizer.ggml.pre is {name!r}, an unknown rule (known: {known}); {REMEDY}")
     return RULES[name]
 
 
 def begins_text(about):
-    """Return whether a text begins with the begin-of-text token: as the file says, or else llama.cpp's default."""
+    """Return whether a text begins with the begin-of-text token: as the file says, or by llama.cpp's default."""
     kind = about.get("tokenizer.ggml.model")
     begins = kind == "llama" or (kind == "gpt2" and rule_of(about) == "llama-bpe")
     return flag(about, "tokenizer.ggml.add_bos_token", begins)
@@ -89,12 +89,12 @@ def tokenizer_of(about, vocab_size, bos):
         return None
     kind = text_or_none(about, "tokenizer.ggml.model")
     if kind not in ("gpt2", "llama"):
-        raise ValueError(f"tokenizer.ggml.model is {kind!r}; supported are gpt2 and llama; {REMEDY}")
+        raise ValueError(f"tokenizer.ggml.model is {kind!r}; supported: gpt2, llama; {REMEDY}")
     _warn_of_rest(about, kind)
-    words = [word or f"[EMPTY_{i}]" for i, word in enumerate(_list(about, TOKENS, str))]  # as llama.cpp has it
+    words = [word or f"[EMPTY_{i}]" for i, word in enumerate(_list(about, TOKENS, str))]  # as in llama.cpp
     types = _list(about, "tokenizer.ggml.token_type", int, [WORD] * len(words))
     if len(words) > vocab_size or len(types) != len(words):
-        raise ValueError(f"{TOKENS} has {len(words)} words, of {len(types)} types, for a vocabulary of {vocab_size}")
+        raise ValueError(f"{TOKENS} has {len(words)} words and {len(types)} types for a vocabulary of {vocab_size}")
     vocab = {word: i for i, word in enumerate(words)}
     for i, word in enumerate(words):
         if vocab[word] != i:
@@ -146,7 +146,7 @@ def _list(about, key, kind, default=None):
 
 
 def _byte_level(about, vocab):
-    """Build BPE over bytes written as letters: GPT-2's, and all that differ from it only in how a text is split."""
+    """Build BPE over bytes written as letters: GPT-2's, and any that differs from it only in how a text is split."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     rule = rule_of(about)
@@ -155,7 +155,7 @@ def _byte_level(about, vocab):
     merges = [tuple(pair.split(" ")) for pair in _list(about, "tokenizer.ggml.merges", str)]
     for pair in merges:
         if len(pair) != 2 or not {*pair, "".join(pair)} <= vocab.keys():
-            raise ValueError(f"tokenizer.ggml.merges has {' '.join(pair)!r}, which does not join two words to a third")
+            raise ValueError(f"tokenizer.ggml.merges has {' '.join(pair)!r}, which does not join two words into one")
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=rule == "llama-bpe"))
     cuts: list = [pre_tokenizers.Digits(individual_digits=True)] if rule == "smollm" else []
     cuts += [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in SPLITS.get(rule, [])]
@@ -181,7 +181,7 @@ def _sentencepiece(about, vocab, type_of):
     for (score, *first), (same, *second) in pairwise(merges):
         if score == same and "".join(first) != "".join(second):
             alike = f"{''.join(first)!r} and {''.join(second)!r}"
-            warnings.warn(f"tokenizer.ggml.scores is alike for {alike}: llama.cpp may split differently", stacklevel=2)
+            warnings.warn(f"tokenizer.ggml.scores are equal for {alike}: llama.cpp may split differently", stacklevel=2)
             break
     unknown = next((word for word, type_ in type_of.items() if type_ == UNKNOWN), None)
     pairs = [(left, right) for _, left, right in merges]

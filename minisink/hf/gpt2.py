@@ -3,7 +3,7 @@
 from .. import gpt2
 from .fields import GELU_NEW, common, one_of, positive_int, refuse, renamed
 
-# Names of other models' sizes, which transformers accepts too
+# Other models' names for sizes, which transformers accepts here too
 ALIASES = {"hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head"}
 ALIASES["max_position_embeddings"] = "n_positions"
 # Our names -> Hugging Face's

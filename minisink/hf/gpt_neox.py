@@ -20,7 +20,7 @@ def read_config(raw):
     R = int(D * part)
     if R % 2 or not 0 < R <= D:
         must = f"it must be even, from 2 to {D}"
-        raise ValueError(f"rotary_pct is {part}: of the {D} channels of a head {R} would rotate; {must}")
+        raise ValueError(f"rotary_pct is {part}: {R} of the {D} channels of a head would rotate; {must}")
     flags: dict = {"parallel": flag(raw, "use_parallel_residual", True), "bias": flag(raw, "attention_bias", True)}
     return gpt_neox.Config(**sizes, **rope, **flags, rotary_dim=R, activation=gelu(raw, "hidden_act"))
 

@@ -1,9 +1,9 @@
-"""The memory layout of a model's arrays: in the order in which decoding reads them, token by token.
+"""The memory layout of a model's arrays: in the order in which decoding reads them for each token.
 
-A file holds one matrix after the other, most of them as (out, in). Here all are in one vector, as (in, out), row by
-row; matrices that multiply the same vector are side by side, each a view of some columns, so `fast.fused` uses them as
-one. A tied embedding is stored as the output matrix, which is read whole for every token. One allocation gets huge
-pages from the system, which are faster to read, and leaves no fragmentation.
+A file holds one matrix after another, most of them as (out, in). Here all of them are in one vector, as (in, out), row
+by row; matrices that multiply the same vector are side by side, each a view of some columns, so `fast.fused` can use
+them as one. A tied embedding is stored as the output matrix, which is read whole for every token. A single allocation
+gets huge pages from the system, which are faster to read, and leaves no fragmentation.
 """
 
 import math
@@ -12,12 +12,12 @@ import numpy as np
 
 from .arrays import shapes as array_shapes
 
-# The neighbour of each array of a layer, which multiplies the same vector; GPT-2's are already joined
+# Which array each of these is stored beside, since both multiply the same vector; GPT-2's are already joined
 BESIDE = {"wk": "wq", "wv": "wq", "w_up": "w_gate"}
 
 
 def lay_out(config, arrays, like):
-    """Copy the arrays of a model into a layout that is fast to read, with dtype and device of `like`: a dict by name.
+    """Copy a model's arrays into a layout that is fast to read, with the dtype and device of `like`; return a dict.
 
     `arrays` yields (name, array) in any order; if it reads them lazily, at most two exist besides the copies.
     """

@@ -8,7 +8,7 @@ from .rope import read_rope
 
 # Whether q, k and v have a bias if the config does not say
 QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True, "qwen3": False}
-QKVO_BIAS = ("llama", "qwen3")  # which have one attention_bias for all four
+QKVO_BIAS = ("llama", "qwen3")  # these have one attention_bias for all four
 # transformers' defaults for absent keys; a null key means none
 QWEN = {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096}
 ABSENT = {"llama": {"max_position_embeddings": 2048}, "qwen2": QWEN, "qwen3": QWEN | {"head_dim": 128}}
@@ -33,14 +33,14 @@ def read_config(raw):
 
 
 def write_config(config):
-    """Return the keys besides `KEYS`; raise ValueError for a norm or biases that have none."""
+    """Return the keys besides `KEYS`; raise ValueError for a norm or biases that no key can express."""
     if config.qk_norm != (config.model_type == "qwen3"):
         raise ValueError(f"qk_norm is {config.qk_norm}, which a config.json of {config.model_type} cannot express")
     raw: dict = {"hidden_act": "silu"}
     if config.model_type in QKVO_BIAS:
         if config.qkv_bias != config.o_bias:
             name = config.model_type.capitalize()
-            raise ValueError(f"a config.json of {name} has one attention_bias: qkv_bias and o_bias must be alike")
+            raise ValueError(f"a config.json of {name} has one attention_bias: qkv_bias and o_bias must be equal")
         raw["attention_bias"] = config.o_bias
     own = {"llama": {"mlp_bias": config.mlp_bias}, "mistral": {"sliding_window": None}}
     return raw | own.get(config.model_type, {})
@@ -55,13 +55,13 @@ def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
     window = positive_int(raw, "sliding_window")
     if window < max_positions:
         shorter = f"sliding_window is {window}, shorter than max_position_embeddings {max_positions}"
-        remedy = "null in its place sees every token, the same for texts within it"
+        remedy = "set it to null to see every token; texts within it are not affected"
         raise ValueError(f"{shorter}: a window inside the model is not supported; {remedy}")
     warnings.warn(f"sliding_window is {window}: in a longer text every token is still seen", stacklevel=2)
 
 
 def _some_layer_slides(raw, n_layers):
-    """Return whether a layer of Qwen has the window: a named layer, or one from `max_window_layers` on."""
+    """Return whether a layer of Qwen has the window: a named layer, or any from layer `max_window_layers` up."""
     kinds, full = raw.get("layer_types"), raw.get("max_window_layers", 28)
     if kinds is None:
         return not isinstance(full, int) or full < n_layers

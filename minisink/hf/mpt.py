@@ -5,7 +5,7 @@ import warnings
 from ..families import mpt
 from .fields import brief, common, number, one_of, refuse, renamed, section
 
-# Names of other models' sizes, which transformers accepts too
+# Other models' names for sizes, which transformers accepts here too
 ALIASES = {"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
 # Our names -> Hugging Face's
 KEYS = {"d_model": "d_model", "n_layers": "n_layers", "n_heads": "n_heads"}
@@ -15,7 +15,7 @@ KEYS |= {"max_positions": "max_seq_len", "norm_eps": "layer_norm_epsilon"}
 def read_config(raw):
     """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported.
 
-    transformers ignores `alibi_bias_max` and uses slopes for 8; here it counts, as it did when MosaicML trained the
+    transformers ignores `alibi_bias_max` and uses slopes for 8; here it is used, as it was when MosaicML trained the
     model. The MLP is always four times as wide as the model.
     """
     raw = renamed(raw, ALIASES)
@@ -31,14 +31,14 @@ def read_config(raw):
     if ratio not in (None, 4):
         warnings.warn(f"expansion_ratio is {brief(ratio)}: it is not used, as in transformers", stacklevel=2)
     if bias_max != 8:
-        warnings.warn(f"alibi_bias_max is {bias_max:g}: it counts; transformers uses 8 all the same", stacklevel=2)
+        warnings.warn(f"alibi_bias_max is {bias_max:g}: it is used here; transformers always uses 8", stacklevel=2)
     return mpt.Config(**sizes, alibi_bias_max=bias_max)
 
 
 def write_config(config):
-    """Return the keys besides `KEYS`; raise ValueError for a width that has none."""
+    """Return the keys besides `KEYS`; raise ValueError for an MLP width that no key can express."""
     if config.d_ff != 4 * config.d_model:
-        raise ValueError(f"d_ff is {config.d_ff}; the MLP of an MPT has 4 times d_model, {4 * config.d_model}")
+        raise ValueError(f"d_ff is {config.d_ff}; the MLP of an MPT is 4 times d_model wide, {4 * config.d_model}")
     bias_max = config.alibi_bias_max
     attention = {"alibi": True, "alibi_bias_max": int(bias_max) if bias_max == int(bias_max) else bias_max}
     return {"expansion_ratio": 4, "no_bias": True, "learned_pos_emb": False, "attn_config": attention}

@@ -1,4 +1,4 @@
-"""Keys of a ``config.json`` that would change the logits and that no architecture here has: refused, or warned of.
+"""Keys of a ``config.json`` that would change the logits but that no architecture here supports: refused, or warned of.
 
 transformers passes every key of the file to its classes. A few change what any of them computes; those that only a
 relative (Granite, Cohere, Gemma, ...) uses change nothing, but the file may be labelled wrongly.
@@ -9,19 +9,19 @@ import warnings
 
 from .fields import brief
 
-# Keys of other architectures: factors, of which 1 changes nothing, and switches, which change nothing when off
+# Keys of other architectures: factors, which change nothing if they are 1, and switches, which change nothing if off
 FACTORS = "embedding_multiplier residual_multiplier logits_scaling logit_scale scale_emb rotary_pct rope_ratio".split()
 OTHERS = """attention_multiplier scale_depth attn_logit_softcapping final_logit_softcapping query_pre_attn_scalar
     clip_qkv qk_norm use_qk_norm qk_layernorm alibi use_parallel_residual use_bidirectional_attention""".split()
 ROPE = ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor")
-# Those that some architectures here read; the others read `ROPE`
+# Keys that some architectures here read; the others read `ROPE`
 READ = {"gpt2": (), "mpt": (), "falcon": (*ROPE, "alibi")}
 READ["gpt_neox"] = ("rope_scaling", "rope_parameters", "rotary_pct", "rotary_emb_base", "use_parallel_residual")
 FULL = ("full_attention", "attention")  # two names for one type of layer
 
 
 def check_relatives(raw, config):
-    """Refuse what changes the logits of every architecture in transformers; warn of what it does not use."""
+    """Refuse keys that change the logits of every architecture in transformers; warn of those it does not use."""
     for key, harmless in (("is_causal", True), ("per_layer_config", False)):
         if bool(raw.get(key, harmless)) != harmless:
             raise ValueError(f"{key} is {brief(raw[key])}, which is not supported")
@@ -34,8 +34,8 @@ def check_relatives(raw, config):
             raise ValueError(f"layer_types has {brief(kind)}, which is not supported; supported: {', '.join(FULL)}")
     for key in ("sliding_window", "attention_chunk_size"):
         if config.model_type not in ("mistral", "qwen2", "qwen3") and raw.get(key) is not None:
-            seen = "every token is still seen, as in a pass of transformers without a cache"
-            warnings.warn(f"{key} is {brief(raw[key])}: {seen}; its own cache drops keys", stacklevel=2)
+            seen = "every token is still seen, as in transformers without a cache"
+            warnings.warn(f"{key} is {brief(raw[key])}: {seen}; its cache drops keys", stacklevel=2)
     ours = READ.get(config.model_type, ROPE)
     for key, value in raw.items():
         neutral = value is None or value is False or (key in FACTORS and value == 1.0)

@@ -5,7 +5,7 @@ import warnings
 from .fields import brief, number, one_of, refuse, section
 
 TRAINED = "original_max_position_embeddings"
-# Keys for any rule; each rule, and what it needs
+# Keys allowed with any rule; then each rule, and the keys it needs
 ROPE = ("rope_theta", "rope_type", "type", "partial_rotary_factor")
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", TRAINED)
 ROPE_RULES: dict[str, tuple] = {"default": (), "linear": ("factor",), "llama3": LLAMA3}
@@ -16,8 +16,8 @@ def read_rope(raw, base="rope_theta", part=None):  # -> ({"rope_theta": base, "r
     """Read all three, in any of the spellings Hugging Face has used.
 
     `base` and `part` are the keys outside of a section; without `part` the whole head rotates. As in transformers, the
-    section `rope_scaling`, which model cards tell people to add, comes before `rope_parameters`, and a key inside it
-    before one outside, except `original_max_position_embeddings`, where the outer one counts.
+    section `rope_scaling`, which model cards tell people to add, takes precedence over `rope_parameters`, and a key
+    inside it over one outside, except `original_max_position_embeddings`, where the outer one counts.
     """
     name = "rope_scaling" if section(raw, "rope_scaling") else "rope_parameters"
     rope, other = section(raw, name), section(raw, "rope_parameters")

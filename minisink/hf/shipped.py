@@ -10,7 +10,7 @@ def _weights_folder() -> Path:
 
 
 def shipped_names() -> list[str]:
-    """List the shipped models: every folder of the weights that holds a `config.json`, sorted.
+    """List the shipped models: every folder in `weights/` that holds a `config.json`, sorted.
 
     >>> "novels" in shipped_names()
     True
@@ -21,22 +21,22 @@ def shipped_names() -> list[str]:
 def shipped(name: str) -> Path:
     """Return the folder of a shipped model, in Hugging Face layout.
 
-    Raise ValueError if `name` is not a plain name and could leave the folder of weights, and FileNotFoundError if no
-    model of that name ships.
+    Raise ValueError if `name` is not a plain name and could lead outside `weights/`, and FileNotFoundError if no such
+    model ships.
 
     >>> sorted(path.name for path in shipped("novels").glob("*.json"))
     ['config.json', 'tokenizer.json']
     """
-    if name in ("", ".", "..") or any(c in name for c in "/\\:\0"):  # the colon is a drive on Windows
+    if name in ("", ".", "..") or any(c in name for c in "/\\:\0"):  # a colon marks a drive on Windows
         raise ValueError(f"{name!r} is not the plain name of a shipped model")
     folder = _weights_folder() / name
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"no shipped model {name!r}; there are: {', '.join(shipped_names())}")
+        raise FileNotFoundError(f"no shipped model {name!r}; available: {', '.join(shipped_names())}")
     return folder
 
 
 def sample_text() -> Path:
-    """Return the file of the sample text, several thousand words in UTF-8, CC0; raise FileNotFoundError without it."""
+    """Return the path of the sample text, several thousand words in UTF-8, CC0; raise FileNotFoundError if missing."""
     path = _weights_folder() / "sample.txt"
     if not path.is_file():
         raise FileNotFoundError(f"the sample text {str(path)!r} is missing from this installation")

@@ -1,6 +1,6 @@
-"""A folder's ``tokenizer.json``, set to encode a text as it is; what begins a text; the words of its chat template.
+"""A folder's ``tokenizer.json``, set to encode a text unchanged; what begins a text; its chat template's words.
 
-`text_stream` turns tokens back into text as they come.
+`text_stream` turns tokens back into text as they arrive.
 """
 
 import itertools
@@ -24,16 +24,16 @@ CLASSES = {  # transformers' classes, by their names
 }
 USUAL = {"gpt2": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer", "mpt": "GPTNeoXTokenizer"}  # if a folder names none
 ALWAYS = {"qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer", "mistral": "none"}  # whatever a folder names
-HELD = 16  # most tokens that wait for the rest of a character
+HELD = 16  # the most tokens that are held back for the rest of a character
 
 
 def no_panic(what):
-    """Turn anything the library raises into a CheckpointError: it has no error classes, and a panic is no Exception."""
+    """Turn anything the library raises into CheckpointError: it has no error classes; a panic is not an Exception."""
     return refusing(what, BaseException)
 
 
 def encode(tokenizer, text, *, name):
-    """Return the library's encoding of a text (`ids`, `offsets`), with nothing put first; an error names the model."""
+    """Return the library's encoding of a text (`ids`, `offsets`), with nothing in front; an error names the model."""
     with no_panic(f"{name}: its tokenizer cannot encode this text"):
         return tokenizer.encode(text, add_special_tokens=False)
 
@@ -45,10 +45,10 @@ def decode(tokenizer, ids, *, name):
 
 
 def read_tokenizer(folder, vocab_size):
-    """Read the tokenizer of a folder, or None if it has no file for it.
+    """Read the tokenizer of a folder; return None if there is no file for it.
 
-    The text of a special token inside a user's text stays text. A file that cannot be read, or could give an id that
-    the model has no embedding for, is a CheckpointError.
+    The text of a special token inside a user's text stays text. Raise CheckpointError for a file that cannot be
+    read, or that could give an id for which the model has no embedding.
     """
     if not is_there(path := folder / "tokenizer.json"):
         return None
@@ -62,7 +62,7 @@ def read_tokenizer(folder, vocab_size):
     tokenizer.no_truncation()  # some files carry the settings of a training run
     tokenizer.no_padding()
     if getattr(tokenizer.model, "dropout", None):
-        tokenizer.model.dropout = None  # merges dropped at random
+        tokenizer.model.dropout = None  # it drops merges at random
     # an added special token, such as [PAD] for training, is never found in a text
     added = [i for i, token in tokenizer.get_added_tokens_decoder().items() if not token.special]
     largest = max([*tokenizer.get_vocab(with_added_tokens=False).values(), *added], default=-1)
@@ -72,7 +72,7 @@ def read_tokenizer(folder, vocab_size):
 
 
 def read_chat_template(folder):
-    """Read the chat template of a folder, or None: its file, or the settings' only one, or the one named "default"."""
+    """Read the chat template of a folder, or None: from its own file, or the settings' only one, or their "default"."""
     if is_there(folder / TEMPLATE):
         return read_text(folder / TEMPLATE)
     about = read_json(folder / SETTINGS, {})
@@ -87,8 +87,8 @@ def read_chat_template(folder):
 def read_special_tokens(folder, tokenizer, model_type):
     """Read a chat template's names for special tokens, ``{"bos_token": "<s>", ...}``, as transformers 5 does.
 
-    ``special_tokens_map.json`` comes before ``tokenizer_config.json``, unless that one lists its tokens too. None for a
-    folder with neither file. What begins a text is not read from a name, but by `begin_of_text`.
+    ``special_tokens_map.json`` overrides ``tokenizer_config.json``, unless the latter lists its tokens too. Return None
+    for a folder with neither file. The token that begins a text is found by `begin_of_text`, not by name.
     """
     settings, named = (read_json(folder / name, {}) for name in (SETTINGS, NAMES))
     if tokenizer is None or not (is_there(folder / SETTINGS) or is_there(folder / NAMES)):
@@ -111,7 +111,7 @@ def _names_of_class(tokenizer_class, model_type, tokenizer):
 
 
 def add_words(folder, tokenizer, names, vocab_size):
-    """Add the words of other files that the model has embeddings for, and make named ones special, as transformers."""
+    """Add words from other files if the model has embeddings for them; make named ones special, like transformers."""
     from tokenizers import AddedToken
 
     settings, named, ids = (read_json(folder / name, {}) for name in (SETTINGS, NAMES, ADDED))
@@ -149,28 +149,28 @@ def check_space(folder, tokenizer):
     does = first[0][0].startswith((" ", "▁", "Ġ")) if first else False
     if isinstance(said, bool) and said != does:
         line = f"{folder / SETTINGS}: add_prefix_space is {said}, but tokenizer.json"
-        warnings.warn(f"{line} puts {'a' if does else 'no'} space before a text, and it counts", stacklevel=2)
+        warnings.warn(f"{line} puts {'a' if does else 'no'} space before a text, which is what counts", stacklevel=2)
 
 
 def config_names(config, tokenizer):
-    """Name the tokens of a config as a chat template does: empty if there is none."""
+    """Name the tokens of a config as a chat template does; a missing one is empty."""
     ids = {"bos_token": config.bos, "eos_token": next(iter(config.eos), None)}
     return {name: "" if i is None else tokenizer.id_to_token(i) or "" for name, i in ids.items()}
 
 
 def _refuse_double_ids(about):
-    """Refuse two words with one id, at which the library panics and prints to stderr, whatever is caught."""
+    """Refuse two words with the same id: the library would panic and print to stderr, even if the panic is caught."""
     model = about.get("model") if isinstance(about, dict) else None
     words = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(words, dict) and len(set(map(str, words.values()))) < len(words):
-        raise ValueError("two words of its vocabulary have one id")
+        raise ValueError("two words in its vocabulary share an id")
 
 
 def begin_of_text(folder, tokenizer, config):
     """Find the token id that begins a text, or None: the one the tokenizer puts first, as in transformers.
 
     The ``bos_token_id`` of ``config.json``, here `config.bos`, counts only in a folder with neither a post-processor
-    nor a ``tokenizer_config.json``. More than one token, or one without an embedding, is a CheckpointError.
+    nor a ``tokenizer_config.json``. Raise CheckpointError for more than one, or one without embedding.
     """
     if tokenizer is None:
         return config.bos
@@ -180,7 +180,7 @@ def begin_of_text(folder, tokenizer, config):
     with naming(path):
         first = put_first(tokenizer)
     if len(first) > 1 or any(i >= config.vocab_size for i in first):
-        most = f"one below {config.vocab_size} is the most"
+        most = f"at most one is supported, below {config.vocab_size}"
         raise CheckpointError(f"{path}: puts the token ids {brief(first)} in front of a text; {most}")
     return next(iter(first), None)
 
@@ -200,10 +200,10 @@ def put_first(tokenizer):
 
 
 def _first_of(about):
-    """Read `put_first` off the JSON of a post-processor: the library itself panics at some that it accepted."""
+    """Find `put_first` in the JSON of a post-processor: the library itself panics on some that it has accepted."""
     kind, first = about["type"] if about else None, []
     if kind == "Sequence":
-        first = [i for step in about["processors"] for i in _first_of(step)]  # only one; the others are about bytes
+        first = [i for step in about["processors"] for i in _first_of(step)]  # only one; the others handle bytes
     elif kind in ("BertProcessing", "RobertaProcessing"):
         first = [about["cls"][1]]
     elif kind == "TemplateProcessing":
@@ -231,10 +231,10 @@ def begun_by(tokenizer, bos):
 def text_stream(tokenizer, ids, *, after=(), name="a model"):
     """Yield tokens as text, whole characters at a time.
 
-    A character may take several tokens; it is yielded when its last byte is there, or as U+FFFD if the tokens end
-    earlier. The text of the latest tokens is the difference between two decodings, with and without them: alone, a
-    token does not know whether the space in front of it counts. (`tokenizers.decoders.DecodeStream` raises at fallback
-    bytes that make no character.) `after` are earlier tokens, whose text has already been yielded; `name` is the model.
+    A character may take several tokens; it is yielded once its last byte has arrived, or as U+FFFD if the tokens
+    end before that. The text of the latest tokens is the difference between decoding with and without them, because a
+    token alone does not show whether its leading space counts. (`tokenizers.decoders.DecodeStream` raises on fallback
+    bytes that form no character.) `after` are earlier tokens, whose text has already been yielded; `name` is the model.
     """
     text_of = partial(decode, tokenizer, name=name)
     recent = [int(i) for i in after]  # the latest tokens; the first n_out have been yielded

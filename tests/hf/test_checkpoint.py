@@ -695,8 +695,8 @@ BAD_FILES = {
     "a negative shape": (header(shape=[-10]), FILE),
     "a shape larger than the bytes": (header(shape=[11]), FILE),
     "an unknown dtype": (header(dtype="F99"), FILE),
-    "a folder in place of the file": (instead(FILE, os.mkdir), f"{FILE}: must be a file, and is a folder"),
-    "a double tensor": (double_tensor, f"{FILE}: not a sound safetensors file ('{NORM}' is in it twice)"),
+    "a folder in place of the file": (instead(FILE, os.mkdir), f"{FILE}: must be a file, but is a folder"),
+    "a double tensor": (double_tensor, f"{FILE}: not a valid safetensors file ('{NORM}' appears twice)"),
     "a pickle": (
         lambda f: ((f / FILE).unlink(), (f / "pytorch_model.bin").write_bytes(b"")),
         "model.safetensors.index.json; pytorch_model.bin is not read: have transformers load the folder and save it",
@@ -727,8 +727,8 @@ BAD_FILES = {
     "a tensor with one axis more": (tensor(NORM, packed(np.ones((10, 1)))), f"tensor {NORM} has shape (10, 1)"),
     "a tensor of 3,000 axes": (header(shape=[1] * 2999 + [10]), f"{NORM} has shape (1, 1, 1, 1 and 2996 more); the"),
     "a tensor of nothing": (tensor(NORM, packed(np.ones((0, 10)))), f"tensor {NORM} has shape (0, 10)"),
-    "whole numbers": (tensor(NORM, ("I64", (10,), b"\0" * 80)), f"tensor {NORM} is I64; supported are"),
-    "fp8": (tensor(NORM, ("F8_E4M3", (10,), b"\0" * 10)), f"tensor {NORM} is F8_E4M3; supported are"),
+    "whole numbers": (tensor(NORM, ("I64", (10,), b"\0" * 80)), f"tensor {NORM} is I64; supported: F64"),
+    "fp8": (tensor(NORM, ("F8_E4M3", (10,), b"\0" * 10)), f"tensor {NORM} is F8_E4M3; supported: F64"),
     # the index
     "index without weight_map": (index(lambda raw: {"metadata": {}}), f"{INDEX}: has no weight_map"),
     "weight_map is empty": (index(lambda raw: {"weight_map": {}}), f"{INDEX}: has no weight_map"),
@@ -747,17 +747,17 @@ BAD_FILES = {
     "shard is null": (lies_in(None), f"is in None, {PLAIN}"),
     "shard is missing": (lost("model-00002-of-00002.safetensors"), "model-00002-of-00002.safetensors: missing"),
     "shard the index alone knows": (lies_in("other.safetensors"), "other.safetensors: missing"),
-    "promised": (promised, "though the index says so"),
+    "promised": (promised, "though the index says it does"),
     "in two shards": (both_shards, "as well"),
     # the tokenizer
     "tokenizer is not JSON": (put("tokenizer.json", b"{"), "tokenizer.json: not a tokenizer"),
     "tokenizer is empty": (put("tokenizer.json", b""), "tokenizer.json: not a tokenizer"),
     "tokenizer is something else": (put("tokenizer.json", {"model": 3}), "tokenizer.json: not a tokenizer"),
     "tokenizer is not UTF-8": (put("tokenizer.json", b"\xff"), "tokenizer.json: not readable as JSON"),
-    "tokenizer is a folder": (instead("tokenizer.json", os.mkdir), "tokenizer.json: must be a file, and is a folder"),
+    "tokenizer is a folder": (instead("tokenizer.json", os.mkdir), "tokenizer.json: must be a file, but is a folder"),
     "two words of one id": (
         put("tokenizer.json", {"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": [["a", "b"]]}}),
-        "tokenizer.json: not a tokenizer (two words of its vocabulary have one id)",
+        "tokenizer.json: not a tokenizer (two words in its vocabulary share an id)",
     ),
     "tokenizer larger than the vocabulary": (
         lambda folder: words(18).save(str(folder / "tokenizer.json")),
@@ -769,34 +769,34 @@ BAD_FILES = {
     ),
     "text begun beyond the vocabulary": (
         lambda folder: begins_with(words(17), 17).save(str(folder / "tokenizer.json")),
-        "tokenizer.json: puts the token ids [17] in front of a text; one below 17 is the most",
+        "tokenizer.json: puts the token ids [17] in front of a text; at most one is supported, below 17",
     ),
     "text begun by two": (
         lambda folder: begins_with(words(17), 3, 4).save(str(folder / "tokenizer.json")),
-        "tokenizer.json: puts the token ids [3, 4] in front of a text; one below 17 is the most",
+        "tokenizer.json: puts the token ids [3, 4] in front of a text; at most one is supported, below 17",
     ),
     "text begun by nothing known": (
         lambda folder: change_tokenizer(folder, lambda raw: raw["post_processor"].update(special_tokens={})),
         "tokenizer.json: the template begins with '<3>', which is not among its special_tokens",
     ),
     # whatever else can stand in the place of a file, and what is in it that says too much
-    "config is a folder": (instead("config.json", os.mkdir), "config.json: must be a file, and is a folder"),
+    "config is a folder": (instead("config.json", os.mkdir), "config.json: must be a file, but is a folder"),
     "index is a folder": (
         lambda f: ((f / FILE).unlink(), (f / INDEX).mkdir()),
-        f"{INDEX}: must be a file, and is a folder",
+        f"{INDEX}: must be a file, but is a folder",
     ),
     "shard is a folder": (
         lambda f: (shard(f), instead("model-00002-of-00002.safetensors", os.mkdir)(f)),
-        "model-00002-of-00002.safetensors: must be a file, and is a folder",
+        "model-00002-of-00002.safetensors: must be a file, but is a folder",
     ),
     "a name too long for a file": (lies_in("x" * 300 + ".safetensors"), ".safetensors: missing, though the index"),
-    "config of gigabytes": (long("config.json"), "config.json: has 10,000,000,000 bytes; 100,000,000 is the most"),
-    "tokenizer of gigabytes": (long("tokenizer.json"), "tokenizer.json: has 10,000,000,000 bytes; 100,000,000 is"),
-    "index of gigabytes": (lambda f: (shard(f), long(INDEX)(f)), f"{INDEX}: has 10,000,000,000 bytes; 100,000,000 is"),
-    "config says it twice": (put("config.json", b'{"a": 1, "a": 1}'), "config.json: not readable as JSON ('a' is in"),
+    "config of gigabytes": (long("config.json"), "config.json: has 10,000,000,000 bytes; at most 100,000,000 are read"),
+    "tokenizer of gigabytes": (long("tokenizer.json"), "tokenizer.json: has 10,000,000,000 bytes; at most"),
+    "index of gigabytes": (lambda f: (shard(f), long(INDEX)(f)), f"{INDEX}: has 10,000,000,000 bytes; at most"),
+    "config says it twice": (put("config.json", b'{"a": 1, "a": 1}'), "config.json: not readable as JSON ('a' appears"),
     "config says it twice within": (put("config.json", b'{"x": {"a": 1, "a": 2}}'), "config.json: not readable as"),
     "index says it twice": (lambda f: (shard(f), put(INDEX, b'{"a": 1, "a": 1}')(f)), f"{INDEX}: not readable as JSON"),
-    "tokenizer says it twice": (put("tokenizer.json", b'{"a": 1, "a": 1}'), "tokenizer.json: not a tokenizer ('a' is"),
+    "tokenizer says it twice": (put("tokenizer.json", b'{"a": 1, "a": 1}'), "tokenizer.json: not a tokenizer ('a' app"),
     # where other hands write what ends a text
     "generation is not JSON": (put("generation_config.json", b"{"), "generation_config.json: not readable as JSON"),
     "generation ends in words": (
@@ -906,8 +906,8 @@ BAD_CONFIGS = [
     ("llama", {"num_attention_heads": 10**12}, "has shape"),
     ("llama", {"head_dim": 10**12}, "has shape"),
     ("llama", {"intermediate_size": 10**30}, "has shape"),
-    ("llama", {"num_hidden_layers": 10**12}, "10000 is the most"),
-    ("gpt2", {"n_layer": 10**12}, "10000 is the most"),
+    ("llama", {"num_hidden_layers": 10**12}, "the most is 10000"),
+    ("gpt2", {"n_layer": 10**12}, "the most is 10000"),
     ("gpt2", {"n_positions": 10**12}, "has shape"),
 ]
 
@@ -1002,9 +1002,9 @@ def test_a_path_that_leads_to_no_model_is_said_so(tmp_path, monkeypatch):
     monkeypatch.setattr("minisink.hf.find.fetch", not_to_be_had)
     write(tmp_path / "models" / "llama", tiny.make())
     put("adapter_config.json", {})(tmp_path)
-    assert "holds an adapter, not a model; merge them with peft" in refused(".")
+    assert "holds an adapter, not a model; merge it with peft" in refused(".")
     assert refused("models") == "models: this folder has no config.json; models holds llama"
-    assert "llama/config.json: is not a folder; a model is the folder" in refused("models/llama/config.json")
+    assert "llama/config.json: is not a folder; a model is a folder" in refused("models/llama/config.json")
     assert refused("models/lama") == f"{NOT_HAD}models/lama; models holds llama"
     assert refused("modles/llama") == f"{NOT_HAD}modles/llama"
     assert refused("./models/lama").endswith("or a hub id 'owner/name'; models holds llama")

@@ -44,9 +44,9 @@ def attention(**about):
 
 REFUSED = [
     # what is wrong, and what is said of it
-    (NEOX | {"rotary_pct": 0.2}, "rotary_pct is 0.2: of the 16 channels of a head 3 would rotate"),
-    (NEOX | {"rotary_pct": 0.05}, "rotary_pct is 0.05: of the 16 channels of a head 0 would rotate"),
-    (NEOX | {"rotary_pct": 1.25}, "rotary_pct is 1.25: of the 16 channels of a head 20 would rotate"),
+    (NEOX | {"rotary_pct": 0.2}, "rotary_pct is 0.2: 3 of the 16 channels of a head would rotate"),
+    (NEOX | {"rotary_pct": 0.05}, "rotary_pct is 0.05: 0 of the 16 channels of a head would rotate"),
+    (NEOX | {"rotary_pct": 1.25}, "rotary_pct is 1.25: 20 of the 16 channels of a head would rotate"),
     (NEOX | {"rotary_pct": 0}, "partial_rotary_factor is 0|rotary_pct is 0; it must be a number above 0"),
     (NEOX | {"rotary_pct": "a quarter"}, "rotary_pct is 'a quarter'; it must be a number"),
     (NEOX | {"rotary_emb_base": -1}, "rotary_emb_base is -1; it must be a number"),
@@ -84,7 +84,7 @@ REFUSED = [
     (QWEN3 | SLIDES, "sliding_window is 8, shorter than max_position_embeddings 32768"),
     (QWEN3 | {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types has 'sliding_attention'"),
     (QWEN3 | {"layer_types": ["full_attention"]}, r"layer_types is \['full_attention'\]; it must be a list of 2"),
-    (QWEN3 | {"head_dim": 7}, "head_dim is 7; rotary positions need an even one"),
+    (QWEN3 | {"head_dim": 7}, "head_dim is 7; rotary positions need an even number"),
     *((raw | {"quantization_config": {"bits": 4}}, "quantization_config is") for raw in OURS.values()),
 ]  # fmt: skip
 
@@ -133,7 +133,7 @@ def test_the_old_spellings_of_falcon():
 
 
 WARNED = [
-    (attention(alibi_bias_max=16), "alibi_bias_max is 16: it counts; transformers uses 8 all the same"),
+    (attention(alibi_bias_max=16), "alibi_bias_max is 16: it is used here; transformers always uses 8"),
     (MPT | {"expansion_ratio": 2}, "expansion_ratio is 2: it is not used, as in transformers"),
     (NEOX | {"rope_theta": 500.0}, "rope_theta is 500.0: it is not used, as in transformers"),
     (NEOX | {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5: it is not used, as in transformers"),
@@ -174,7 +174,7 @@ def test_every_falcon_is_written_and_read(n_kv_heads, groups, parallel, n_norms)
 
 
 def test_what_no_config_can_say_is_not_written():
-    with pytest.raises(ValueError, match="d_ff is 7; the MLP of an MPT has 4 times d_model, 96"):
+    with pytest.raises(ValueError, match="d_ff is 7; the MLP of an MPT is 4 times d_model wide, 96"):
         raw_of(replace(config_of(MPT), d_ff=7))
     with pytest.raises(ValueError, match="qk_norm is False, which a config.json of qwen3 cannot express"):
         raw_of(replace(config_of(QWEN3), qk_norm=False))

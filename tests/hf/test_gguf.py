@@ -393,7 +393,7 @@ def test_what_begins_and_ends_a_text(changes, bos, tmp_path):
 def test_a_begin_that_no_key_names_is_warned_of(tmp_path):
     """llama.cpp begins with id 11, which is the right one for Falcon."""
     about = byte_level(**{"tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.bos_token_id": None})
-    with pytest.warns(UserWarning, match="no tokenizer.ggml.bos_token_id: a text begins with no token"):
+    with pytest.warns(UserWarning, match="no tokenizer.ggml.bos_token_id: no token begins a text"):
         assert tokenizing(tmp_path / "m.gguf", about).config.bos is None
 
 
@@ -504,7 +504,7 @@ BAD = {
     "type": (lambda a, t: (a, t | {Q: t[Q].astype(np.float64)}), f"tensor {Q} is F64, which is not"),
     "rope factors": (
         lambda a, t: (a, t | {"rope_freqs.weight": np.float32([1, 2, 3])}),
-        "rope_freqs.weight holds factors that are not",
+        "rope_freqs.weight holds factors that do not",
     ),
     "architecture": (lambda a, t: (a | {"general.architecture": "mamba"}, t), "general.architecture is 'mamba'"),
     "tokenizer": (lambda a, t: (a | {"tokenizer.ggml.model": "bert"}, t), "tokenizer.ggml.model is 'bert'.*; load the"),
@@ -514,19 +514,19 @@ BAD = {
     ),
     "a rule that is no text": (lambda a, t: (a | {"tokenizer.ggml.pre": 7}, t), "tokenizer.ggml.pre is 7"),
     "merge": (lambda a, t: (a | {"tokenizer.ggml.merges": ["t zz"]}, t), "merges has 't zz'"),
-    "words": (lambda a, t: (a | {"llama.vocab_size": 9}, t), "words, of .* types, for a vocabulary of 9"),
+    "words": (lambda a, t: (a | {"llama.vocab_size": 9}, t), "words and .* types for a vocabulary of 9"),
     "no words": (lambda a, t: (without(a, "tokenizer.ggml.tokens"), t), "tokenizer.ggml.tokens is missing"),
     "two alike": (
         lambda a, t: (a | {"tokenizer.ggml.tokens": ["the"] * len(a["tokenizer.ggml.tokens"])}, t),
         "tokenizer.ggml.tokens has 'the' twice",
     ),
     "no layers": (lambda a, t: (without(a, "llama.block_count"), t), "llama.block_count is missing"),
-    "too many layers": (lambda a, t: (a | {"llama.block_count": 4_000_000}, t), "10000 is the most"),
+    "too many layers": (lambda a, t: (a | {"llama.block_count": 4_000_000}, t), "the most is 10000"),
     "heads": (lambda a, t: (a | {"llama.attention.head_count_kv": 3}, t), "head_count_kv 3 does not divide"),
     "a head's width": (lambda a, t: (a | {"llama.rope.dimension_count": 4}, t), "rope.dimension_count is 4"),
     "odd heads": (
         lambda a, t: (a | {"llama.attention.key_length": 5, "llama.attention.value_length": 5}, t),
-        "key_length is 5; rotary positions need an even one",
+        "key_length is 5; rotary positions need an even number",
     ),
     "rope factors, and a factor": (
         lambda a, t: (a | {"llama.rope.scaling.factor": 2.0}, t | {"rope_freqs.weight": np.float32([1, 2, 3])}),
@@ -561,16 +561,16 @@ OF_FAMILIES = {
     "mpt.attention.clamp_kqv": [(6.0, "6.0, which is not supported")],
     "mpt.attention.head_count_kv": [(1, "1, which is not supported")],
     "gptneox.use_parallel_residual": [(None, "missing"), (1, "1; it must be true or false")],
-    "gptneox.rope.dimension_count": [(3, "3, of 6 channels of a head"), (8, "8, of 6"), (0, "0; it must be")],
+    "gptneox.rope.dimension_count": [(3, "3, but a head has 6 chan"), (8, "8, but a head has 6"), (0, "0; it must be")],
     "gptneox.attention.layer_norm_epsilon": [(None, "missing")],
-    "falcon.rope.dimension_count": [(4, "4, of 6 channels of a head; supported is an even number, in falcon all")],
+    "falcon.rope.dimension_count": [(4, "4, but a head has 6 channels; it must be an even number, in falcon all")],
     "falcon.attention.head_count_kv": [
         (3, "4, which falcon.attention.head_count_kv 3 does not divide"),
         ([2], "[2]"),
     ],
     "falcon.attention.max_alibi_bias": [(8.0, "8.0, which is not supported")],
     "falcon.attention.key_length": [(8, "8, which is not supported")],
-    "qwen3.rope.dimension_count": [(4, "4; heads of 6 are supported")],
+    "qwen3.rope.dimension_count": [(4, "4; heads of 6 channels need 6")],
     "qwen3.rope.scaling.type": [("yarn", "'yarn', which is not supported; supported: none, linear")],
 }
 
@@ -616,11 +616,11 @@ def test_a_familys_tensors_are_counted(arch, name, said, tmp_path):
 @pytest.mark.parametrize(
     ("arch", "changes", "said"),
     [
-        ("gptneox", {"activation": "gelu_new"}, "gptneox has activation 'gelu' there, and not 'gelu_new'"),
-        ("gptneox", {"bias": False}, "gptneox has bias True there, and not False"),
-        ("falcon", {"parallel": False}, "falcon has parallel True there, and not False"),
-        ("falcon", {"bias": True}, "falcon has bias False there, and not True"),
-        ("qwen3", {"o_bias": True}, "qwen3 has o_bias False there, and not True"),
+        ("gptneox", {"activation": "gelu_new"}, "gptneox always has activation 'gelu' there, not 'gelu_new'"),
+        ("gptneox", {"bias": False}, "gptneox always has bias True there, not False"),
+        ("falcon", {"parallel": False}, "falcon always has parallel True there, not False"),
+        ("falcon", {"bias": True}, "falcon always has bias False there, not True"),
+        ("qwen3", {"o_bias": True}, "qwen3 always has o_bias False there, not True"),
     ],
 )
 def test_what_llama_cpp_has_not_is_not_written(arch, changes, said, tmp_path):
@@ -639,7 +639,7 @@ def test_a_file_is_known_by_its_first_bytes(name, tmp_path, capsys):
     assert main(["info", "--model", str(path)]) == 0
     assert name in capsys.readouterr().out
     path.write_bytes(b"GGU" + path.read_bytes()[4:])
-    with pytest.raises(CheckpointError, match="is not a folder; a model is the folder .*, or a GGUF file"):
+    with pytest.raises(CheckpointError, match="is not a folder; a model is a folder .*, or a GGUF file"):
         minisink.load(path)
 
 

@@ -111,7 +111,7 @@ def test_cut_at_every_boundary(folder, monkeypatch):
     assert len(ends) > 800
     for n in sorted({end + by for end in ends for by in (-1, 0, 1)} & set(range(needed))):
         cut.write_bytes(content[:n])
-        with pytest.raises(CheckpointError, match=r"cut\.gguf: (not a GGUF file that|tensor .* ends at byte)"):
+        with pytest.raises(CheckpointError, match=r"cut\.gguf: (not a readable GGUF file|tensor .* ends at byte)"):
             minisink.load(cut)
 
 
@@ -162,19 +162,19 @@ def test_damaged_numbers_are_numbers(files, folder, data):
 
 ODD = {
     "another type": ({"kind": 999}, f"tensor {Q} is of type 999, which is not known; llama-quantize"),
-    "a type that is not read": ({"kind": 15}, f"tensor {Q} is Q8_K, which is not read; llama-quantize, .* or Q8_0"),
+    "a type that is not read": ({"kind": 15}, f"tensor {Q} is Q8_K, which is not supported; llama-quantize,.* Q8_0"),
     "a type of other blocks": ({"kind": 8}, f"tensor {Q} has rows of 10; Q8_0 comes in blocks of 32"),
     "beyond the file": ({"offset": 2**40}, f"tensor {Q} ends at byte 1,099,5"),
     "beyond all files": ({"offset": 2**64 - 32}, f"tensor {Q} ends at byte 18,446,744,"),
-    "no multiple of the alignment": ({"offset": 4}, f"tensor {Q} begins 4 bytes in, no multiple of 32"),
+    "no multiple of the alignment": ({"offset": 4}, f"tensor {Q} lies 4 bytes in, not a multiple of 32"),
     "upon another": ({"offset": 0}, "tensor .* begins at byte ([0-9,]+), not .*: it overlaps "),
     "beyond all sizes": ({"sizes": (10, 2**60)}, rf"tensor {Q} has shape \({2**60}, 10\); the metadata asks for"),
     "sizes that overflow": ({"sizes": (2**33, 2**33)}, f"tensor {Q} has shape"),
     "no size": ({"sizes": (0, 24)}, rf"tensor {Q} has shape \(24, 0\)"),
     "swapped": ({"sizes": (24, 10)}, rf"tensor {Q} has shape \(10, 24\); the metadata asks for \(24, 10\)"),
-    "no axes": ({"n_axes": 0}, f"tensor {Q} is in it twice, or has 0 axes"),
-    "many axes": ({"n_axes": 2**32 - 1}, f"tensor {Q} is in it twice, or has 4294967295 axes"),
-    "twice": ({"renamed": "blk.0.attn_q.weight"}, "tensor blk.0.attn_q.weight is in it twice"),
+    "no axes": ({"n_axes": 0}, f"tensor {Q} appears twice, or has 0 axes"),
+    "many axes": ({"n_axes": 2**32 - 1}, f"tensor {Q} appears twice, or has 4294967295 axes"),
+    "twice": ({"renamed": "blk.0.attn_q.weight"}, "tensor blk.0.attn_q.weight appears twice"),
     "a name of no letters": ({"renamed": "blk.1.attn_q.we\tght"}, "is not printable"),
 }
 
@@ -199,7 +199,7 @@ def test_a_place_that_nobody_could_mean(files, folder, data):
     offset = data.draw(st.sampled_from([place for place in places if place != tensors[name][2] - header]))
     moved = folder / "moved.gguf"
     moved.write_bytes(tensor_changed(content, name, offset=offset) + bytes(99_999))
-    assert re.search(r"tensor \S+ begins (\S+ bytes in, no multiple of 32|at byte \S+, not \S+: it )", refusal(moved))
+    assert re.search(r"tensor \S+ (lies \S+ bytes in, not a .* 32|begins at byte \S+, not \S+: it )", refusal(moved))
 
 
 @pytest.mark.parametrize("align", [8, 64, 4096])
@@ -275,7 +275,7 @@ FOREIGN = {
     "empty": (b"", "does not begin with GGUF"),
     "an archive": (b"PK\3\4" + bytes(60), "does not begin with GGUF"),
     "a page that asks to log in": (b"<!DOCTYPE html>" + bytes(60), "does not begin with GGUF"),
-    "a pointer to the file": (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+    "a pointer to the file": (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
     "nothing but the magic": (b"GGUF", "does not begin with GGUF"),
     "version 0": (header(0) + bytes(60), "of version 0; only little-endian versions 2 and 3 are read"),
     "version 1": (header(1) + bytes(60), "of version 1; only little-endian versions 2 and 3 are read"),
@@ -286,7 +286,7 @@ FOREIGN = {
     "nothing in it": (header() + bytes(60), "general.architecture is missing"),
     "2^60 tensors": (header(n_tensors=2**60), "ends 8 bytes too early"),
     "2^60 keys": (header(n_keys=2**60), "ends 8 bytes too early"),
-    "2^60 keys, and zeros": (header(n_keys=2**60, rest=bytes(9999)), "is in it twice"),
+    "2^60 keys, and zeros": (header(n_keys=2**60, rest=bytes(9999)), "appears twice"),
     "2^60 tensors, and zeros": (header(n_tensors=2**60, rest=bytes(9999)), "or has 0 axes"),
     "a name of 2^60 letters": (header(n_keys=1, rest=struct.pack("<Q", 2**60) + bytes(60)), "bytes too early"),
     "a text of 2^60 letters": (header(n_keys=1, rest=key(8, struct.pack("<Q", 2**60))), "bytes too early"),
@@ -296,7 +296,7 @@ FOREIGN = {
     "texts that are not there": (header(n_keys=1, rest=key(9, struct.pack("<IQ", 8, 40)) + bytes(90)), "too early"),
     "a list of lists": (header(n_keys=1, rest=key(9, struct.pack("<IQ", 9, 1)) + bytes(90)), "type 9 is not known"),
     "another type": (header(n_keys=1, rest=key(99, bytes(60))), "type 99 is not known"),
-    "a key twice": (header(n_keys=2, rest=2 * key(7, b"\1")), "k is in it twice"),
+    "a key twice": (header(n_keys=2, rest=2 * key(7, b"\1")), "k appears twice"),
     "a key with a line break": (header(n_keys=1, rest=struct.pack("<QcIB", 1, b"\n", 7, 1)), "not printable"),
 }
 
@@ -334,7 +334,7 @@ def test_what_is_no_file(tmp_path):
     (tmp_path / "folder.gguf").mkdir()
     assert "this folder has no config.json" in refusal(tmp_path / "folder.gguf")
     os.mkfifo(tmp_path / "pipe.gguf")
-    assert "must be a file, and is a pipe" in refusal(tmp_path / "pipe.gguf")
+    assert "must be a file, but is a pipe" in refusal(tmp_path / "pipe.gguf")
     (tmp_path / "link.gguf").symlink_to(tmp_path / "nowhere.gguf")
     assert "a broken link" in refusal(tmp_path / "link.gguf")
     assert "no such file" in refusal(tmp_path / "none.gguf")

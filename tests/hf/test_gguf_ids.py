@@ -118,5 +118,5 @@ def test_scores_that_are_alike_are_warned_about(tmp_path):
     """Of words that score alike the leftmost is joined first, which the library cannot; files have none in truth."""
     about = GOLDEN["sentencepiece"]
     scores = [0.0] * len(about["tokenizer.ggml.tokens"])
-    with pytest.warns(UserWarning, match="tokenizer.ggml.scores is alike for '.*' and '.*': llama.cpp may split"):
+    with pytest.warns(UserWarning, match="tokenizer.ggml.scores are equal for '.*' and '.*': llama.cpp may split"):
         minisink.load(tokenized(tmp_path / "model.gguf", about | {"tokenizer.ggml.scores": scores}))
