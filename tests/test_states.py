@@ -194,7 +194,7 @@ def test_a_state_of_another_format_is_refused_by_name(saved, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(files, "FORMAT", "7")
         states.sign(path, kind, about, arrays)
-    with pytest.raises(ValueError, match=f"{path}: not .* .a state of format 7, and this version of minisink reads 1"):
+    with pytest.raises(ValueError, match=f"{path}: not .* .a state of format 7, but this version of minisink reads 1"):
         use(path)
     states.sign(path, kind, about, arrays)
     use(path)

@@ -1,8 +1,8 @@
-"""Falcon: all heads share one key and one value (multi-query), or a few do; attention and MLP run side by side.
+"""Falcon: all heads share one key and one value (multi-query), or a few of each; attention and MLP run side by side.
 
-Almazrouei et al., arXiv:2311.16867, sections 3.2 and 4.3.1: the cache of a token is one head wide, not H, which is what
-decoding reads (Shazeer, arXiv:1911.02150). Falcon-7B has one norm for both halves of a layer, Falcon-40B and 180B have
-one each, and several key heads. Positions are rotary, over the whole head.
+Almazrouei et al., arXiv:2311.16867, sections 3.2 and 4.3.1: the cache of a token, which decoding reads, is one head
+wide instead of H (Shazeer, arXiv:1911.02150). Falcon-7B has one norm for both halves of a layer; Falcon-40B and 180B
+have one for each, and several key heads. Positions are rotary, over the whole head.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from .skeleton import LayerWeights, Weights, forward, layer_shapes, outer_shapes
 
 @dataclass(frozen=True)
 class Config(skeleton.Config):
-    """The fixed numbers of one model; names of Hugging Face are translated in `hf.falcon`."""
+    """The fixed numbers of one model; Hugging Face's names are translated in `hf.falcon`."""
 
     n_kv_heads: int = 1  # K: as in Falcon-7B
     rope_theta: float = 10000.0
     rope_scaling: dict | None = None  # see `positions.rope_frequencies`
     parallel: bool = True
-    n_norms: int = 1  # of a layer whose halves run side by side; one after the other they have two
-    bias: bool = False  # whether linear maps have one
+    n_norms: int = 1  # in a layer whose halves run side by side; in sequence they have two
+    bias: bool = False  # whether linear maps have a bias
     activation: str = "gelu"
 
     model_type = "falcon"

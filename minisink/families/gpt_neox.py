@@ -2,7 +2,7 @@
 
 Black et al., arXiv:2204.06745, section 2.1: both halves of a layer read the same residual stream and are added to it
 together, ``x + attention(norm(x)) + mlp(norm(x))``. Pythia (Biderman et al., arXiv:2304.01373) rotates the first
-quarter of the channels of a head; the others are multiplied as they are, whatever the distance.
+quarter of the channels of a head; the others are multiplied unrotated, whatever the distance.
 """
 
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from .skeleton import LayerWeights, Weights, forward, layer_shapes, outer_shapes
 
 @dataclass(frozen=True)
 class Config(skeleton.Config):
-    """The fixed numbers of one model; names of Hugging Face are translated in `hf.gpt_neox`."""
+    """The fixed numbers of one model; Hugging Face's names are translated in `hf.gpt_neox`."""
 
     rotary_dim: int = field(kw_only=True)  # R: the channels of a head that rotate
     rope_theta: float = 10000.0
     rope_scaling: dict | None = None  # see `positions.rope_frequencies`
     parallel: bool = True
-    bias: bool = True  # whether attention's linear maps have one; those of the MLP always do
+    bias: bool = True  # whether attention's linear maps have biases; the MLP's always do
     activation: str = "gelu"
     tied: bool = False
 

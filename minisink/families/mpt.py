@@ -16,7 +16,7 @@ from .skeleton import LayerWeights, Weights, forward, layer_shapes, outer_shapes
 
 @dataclass(frozen=True)
 class Config(skeleton.Config):
-    """The fixed numbers of one model; names of Hugging Face are translated in `hf.mpt`."""
+    """The fixed numbers of one model; Hugging Face's names are translated in `hf.mpt`."""
 
     alibi_bias_max: float = 8.0  # the last head's slope is 2 to the power of minus this
 

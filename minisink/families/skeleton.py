@@ -1,7 +1,7 @@
-"""What GPT-NeoX, Falcon and MPT have in common: GPT-2's skeleton, config, weights, forward, with parts to choose.
+"""What GPT-NeoX, Falcon and MPT have in common: GPT-2's skeleton (config, weights, forward) with a choice of parts.
 
-The config of each family chooses: how positions come in, how many key heads there are, whether attention and MLP run
-side by side, and which of GPT-2's arrays are missing: those are None. `w_qkv` is (C, (H + 2 K) * D).
+Each family's config chooses how positions enter, how many key heads there are, whether attention and MLP run side by
+side, and which of GPT-2's arrays are missing (None). `w_qkv` is (C, (H + 2 K) * D).
 
 Letters: T tokens, C model width, H heads, K key/value heads, D head width, F MLP width, V vocabulary.
 """

@@ -1,1 +1,1 @@
-"""The same numbers at memory speed: `blocks` for a text; `ring`, `fused` and `decoder` for a token."""
+"""The same numbers at memory speed: `blocks` for a whole text; `ring`, `fused` and `decoder` for a single token."""

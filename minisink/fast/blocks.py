@@ -1,11 +1,11 @@
-"""The fast paths: many tokens at once, each tested to equal the readable path.
+"""The fast paths for many tokens at once, each tested to equal the readable path.
 
 `Banded` runs a window or streaming cache in blocks. Once the cache is full a query is always at slot
-``capacity - 1``; *recent* keys are as many slots behind it as tokens, *sinks* are at slots 0 to
+``capacity - 1``; *recent* keys are as far behind it in slots as in tokens; *sinks* are at slots 0 to
 ``n_sinks - 1``. Rotary scores depend only on differences, so instead of moving every key at every step the
 query is rotated twice: to its place in the text for the recent keys, to its slot for the sinks. Then
-keys are rotated once, for good, and a whole block of queries attends to them under a banded mask. (A bias on the
-distance, ALiBi's, is also computed twice, and added to the mask.)
+keys are rotated once, for good, and a whole block of queries attends to them under a banded mask. (ALiBi's
+bias, which depends on the distance, is also computed twice, and added to the mask.)
 
 `Windows` rebuilds many windows side by side, each from scratch: the sliding window with re-computation.
 
@@ -21,22 +21,22 @@ from ..paths import causal_attention
 from ..positions import bias_of, unrotated
 
 PARTS = ("sink_keys", "sink_values", "keys", "values")  # arrays per layer of `Banded`
-QUERIES = 64  # of a block, taken at once: fewer queries score fewer keys only to mask them out
+QUERIES = 64  # handled at once, of a block: the fewer, the fewer keys are scored only to be masked out
 
 
 class Banded:
-    """Blocks of tokens over a window or streaming cache: equal to a `KVCache` of the same policy with a window.
+    """Blocks of tokens over a window or streaming cache: equal to a `KVCache` with the same policy.
 
-    ``n_seen`` counts the tokens taken in since the start. ``layers`` holds for each layer the keys and values of the
-    sinks, and those of the last ``window - 1`` tokens (sinks too), (S, K, D), keys rotated to their token_index.
+    ``n_seen`` counts the tokens taken in since the start. For each layer, ``layers`` holds the keys and values of
+    the sinks, and of the last ``window - 1`` tokens (sinks too), as (S, K, D), with keys rotated to their token_index.
     """
 
     def __init__(self, n_layers, policy, n_seen=0):
         refuse_own(policy)
         self.policy, self.n_seen = policy, n_seen
         self.layers: list = [None] * n_layers
-        self._n_seen = [n_seen] * n_layers  # of each layer; the same outside a forward pass
-        self._masks = {}  # of the block at hand, by the first query of a group
+        self._n_seen = [n_seen] * n_layers  # per layer; the same for all outside a forward pass
+        self._masks = {}  # for the current block, by the first query of a group
 
     def __repr__(self):
         return f"<{type(self).__name__} of {len(self.layers)} layers: {self.n_seen} tokens seen, {self.policy}>"
@@ -83,7 +83,7 @@ class Banded:
             seen_values = np.concatenate((sink_values, values[first:last]))
             mixed[start:stop] = self._attend(layer, slice(start, stop), scores, seen_values, normalise)
 
-        keep = max(0, len(keys) - (window - 1))  # the next query brings its own
+        keep = max(0, len(keys) - (window - 1))  # the next query adds its own key
         self.layers[layer] = (sink_keys, sink_values, keys[keep:], values[keep:])
         self._n_seen[layer] += T
         if layer == len(self.layers) - 1:
@@ -103,7 +103,7 @@ class Banded:
         return mask if to_sinks is None else mask + np.concatenate((to_sinks, to_recent), axis=-1)
 
     def _visible(self, token, T, n_sinks, R, like):
-        """Return which keys `token` and the T - 1 after it see, (T, n_sinks + R): sinks stay, others for `window`."""
+        """Return which keys `token` and the T - 1 after it see, (T, n_sinks + R): sinks always, others for `window`."""
         queries = np.arange(token, token + T, like=like)[:, None]
         recent = np.arange(token + T - R, token + T, like=like)  # (R,)
         to_sinks = np.arange(n_sinks, like=like) <= queries

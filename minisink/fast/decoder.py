@@ -1,10 +1,10 @@
 """One token in, logits out, at memory speed: the fused weights of `fused` over the ring of `ring`.
 
-It gives what `Model.forward` gives with a `KVCache` of the same policy, token by token; the tests hold them equal.
+It gives the same logits as `Model.forward` with a `KVCache` of the same policy, token for token; tests make sure of it.
 
-It runs where the weights are. On a GPU a token costs one copy there, of its angles, and nothing comes back before the
-caller fetches the logits: a step only queues work. With float16 weights everything except products with weights is
-float32, the cache too: CuPy would copy float16 keys to float32 for every product with them.
+It runs on the device of the weights. On a GPU a token costs one copy to the device, of its angles; nothing comes back
+until the caller fetches the logits: a step only queues work. With float16 weights everything except products with
+weights is float32, including the cache: CuPy would copy float16 keys to float32 for every product with them.
 """
 
 import math
@@ -19,18 +19,18 @@ from ..system.threads import one_thread
 from .fused import fuse, halves_apart, side_by_side
 from .ring import RingCache
 
-PREFILL = 256  # tokens of a prompt or turn taken at once
+PREFILL = 256  # how many tokens of a prompt or turn are taken in at once
 
 
 class Decoder:
     """Logits of the next token, one token at a time: what `Model.forward` gives with a `KVCache`, at memory speed.
 
     It reads the model's own weights in the layout that `load` gives them, and a copy of matrices in another layout,
-    such as a training's; make a new decoder after a change to the weights.
+    such as those in training; make a new decoder after a change to the weights.
 
-    All that changes from one token to the next is its `cache`, a `RingCache`: one to continue, or an empty one of
-    this `policy`. The `weights`, a `fused.Fused`, may be those of another decoder of the same model. Raise ValueError
-    when `cache` is not of this model and policy.
+    All that changes from one token to the next is its `cache`, a `RingCache`: the one to continue, or by default an
+    empty one with this `policy`. The `weights`, a `fused.Fused`, may come from another decoder of the same model. Raise
+    ValueError if `cache` does not fit this model and policy.
 
     >>> from minisink import Streaming, load
     >>> model = load("novels")
@@ -165,10 +165,10 @@ class Decoder:
         cache.n_seen = n
 
     def _blocks(self, n):
-        """Return the ring's content as blocks that continue up to token `n`: keys rotated alike, in text order."""
+        """Return the ring's contents as blocks that continue to token `n`: keys rotated as they were, in text order."""
         cache, t, dtype = self.cache, self.cache.n_seen, self.model.dtype
         policy = cache.policy
-        if policy.window is None:  # blocks need one: longer than the text
+        if policy.window is None:  # blocks need a window: one longer than the text
             policy = Policy(policy.n_sinks, n + 1, policy.positions)
         blocks = cache.banded(policy)
         sinks = np.arange(min(policy.n_sinks, t))
@@ -187,7 +187,7 @@ class Decoder:
 def norm(x, eps, weight, out, mean=None):
     """Apply `ops.rms_norm` to one vector, (C,) -> (C,) in the dtype of `out`.
 
-    With `mean`, whose numbers are all 1 / C, it is a layer norm: the mean of `x`, never used, is subtracted in place.
+    With `mean`, all of it 1 / C, this is a layer norm: the mean of `x`, used nowhere else, is subtracted in place.
     """
     if mean is not None:
         x -= x.dot(mean)

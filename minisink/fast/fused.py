@@ -20,23 +20,23 @@ from ..system.device import place
 
 @dataclass
 class FusedLayer:
-    """The weights of one layer, joined if they multiply the same vector; None for what the model lacks.
+    """The weights of one layer, joined if they multiply the same vector; None for arrays the model lacks.
 
     Biases and sinks are in `ops.accum_dtype`. In float16 missing biases are zeros: adding one makes a product float32.
     """
 
     attn_norm: np.ndarray  # (C,)
     w_qkv: np.ndarray  # (C, (H + 2 K) D): queries, keys, values
-    b_qkv: np.ndarray | None  # with the norm's own bias, which ``(n + b) @ w == n @ w + b @ w`` moves here
+    b_qkv: np.ndarray | None  # includes the norm's bias: ``(n + b) @ w == n @ w + b @ w``
     qk_norm: np.ndarray | None  # (H + K, D): of queries and keys
-    sink: np.ndarray | None  # (H, 1): one more term of the softmax, 0 for softmax1
+    sink: np.ndarray | None  # (H, 1): an extra term in the softmax, 0 for softmax1
     wo: np.ndarray  # (H D, C)
     bo: np.ndarray | None  # None if it is in b_down
-    mlp_norm: np.ndarray  # (C,); the array `attn_norm` if the MLP reads the very numbers that attention does
+    mlp_norm: np.ndarray  # (C,); `attn_norm` itself if the MLP has the same input as attention
     w_up: np.ndarray  # (C, 2 F): the gate, and up; (C, F) without a gate
     b_up: np.ndarray | None
     w_down: np.ndarray  # (F, C)
-    b_down: np.ndarray | None  # and bo, if attention and MLP are added together
+    b_down: np.ndarray | None  # includes bo if attention and MLP are added together
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Fused:
 
 
 def fuse(weights, config):
-    """Arrange the weights of a model for decoding, on the device where they are: `Fused`.
+    """Arrange the weights of a model for decoding, on their own device, as `Fused`.
 
     Raise ValueError for a model with relu instead of softmax, from the classroom task.
     """
@@ -94,7 +94,7 @@ def _rotating(move, x, encoding):
 
 
 def _join(parts, bias):  # [(w, b), ...], (C,) or None -> (C, F), (F,) or None
-    """Join matrices that multiply the same normed vector, and their biases; that of the norm goes into theirs."""
+    """Join matrices that multiply the same normed vector, and their biases, which absorb the norm's bias."""
     biases = []
     for w, b in parts:
         if bias is not None:
@@ -108,7 +108,7 @@ def _join(parts, bias):  # [(w, b), ...], (C,) or None -> (C, F), (F,) or None
 
 
 def _join_matrices(matrices):
-    """Join matrices row by row: a view if `hf.layout` laid them out like this, or else a copy."""
+    """Join matrices row by row: a view if `hf.layout` laid them out like this, otherwise a copy."""
     C, widths, vector = len(matrices[0]), [w.shape[1] for w in matrices], matrices[0].base
     if isinstance(vector, type(matrices[0])) and vector.ndim == 1:
         start = (place(matrices[0])[0] - place(vector)[0]) // vector.itemsize
@@ -137,14 +137,14 @@ def _fuse_layer(layer, config, has_mean, parallel):
 
 
 def _parts_llama(layer, config):
-    """Return what multiplies the vector before attention and before the MLP, [(w, b), ...], and (norm, b) of each."""
+    """Return what attention's input and the MLP's input are multiplied by, [(w, b), ...], and (norm, b) for each."""
     qkv = [(layer.wq, layer.bq), (layer.wk, layer.bk), (layer.wv, layer.bv)]
     up = [(layer.w_gate, layer.b_gate), (layer.w_up, layer.b_up)]
     return qkv, up, (layer.attn_norm, None), (layer.mlp_norm, None)
 
 
 def _parts_gpt2(layer, config):
-    """Do the same with GPT-2's names, which `families` use too."""
+    """Do the same for GPT-2's names, which `families` use too."""
     H, K, D = config.n_heads, config.n_kv_heads, config.head_dim
     cuts = [H * D, (H + K) * D]
     biases = [None] * 3 if layer.b_qkv is None else np.split(layer.b_qkv, cuts)

@@ -2,7 +2,7 @@
 
 A `cache.KVCache` does what the paper says, step by step: it moves its slots together after every eviction and
 rotates every key to its slot at every step. None of that is needed, because the score of a query at position m and
-a key at position n depends on ``m - n`` only. With n_sinks = 2 and a window of 4, token 9 meets::
+a key at position n depends only on ``m - n``. With n_sinks = 2 and a window of 4, token 9 sees::
 
     token        0  1     6  7  8  9         the tokens left in the cache
     position     0  1     2  3  4  5         StreamingLLM: the slot; the query is at 5
@@ -15,12 +15,12 @@ So every key is rotated once, by its token_index, and never touched again. The q
 - by its slot, ``min(t, capacity - 1)`` (5), for the sinks, whose slot *is* their token_index.
 
 A key that never changes need not move either: the window is a ring, where token t takes the slot of token
-``t - window``, which has just left. The order of the keys does not matter to softmax.
+``t - window``, which has just been evicted. The order of the keys does not matter to softmax.
 
-With ``positions="original"`` every distance is that in the text, and one rotation is enough. If nothing rotates
-(ALiBi), each score gets the bias of its distance; the row of biases is made once per token, for all layers.
+With ``positions="original"`` every distance is the one in the text, and one rotation is enough. If nothing rotates
+(ALiBi), each score gets the bias for its distance; the row of biases is made once per token, for all layers.
 
-This file has the buffers and the attention of one token over them; `decoder` puts a whole model around it.
+This file has the buffers and the attention of one token to them; `decoder` puts a whole model around it.
 """
 
 import numpy as np
@@ -36,9 +36,9 @@ class RingCache:
     """Keys and values of every layer in buffers that double until they hold what the policy keeps.
 
     Without a window they double whenever they are full. ``keys`` and ``values`` are
-    (L, K, S, D), and S is the capacity, once it is reached; keys are rotated to their token_index, pairs of channels
-    side by side. ``n_seen`` counts the tokens taken in since the start, evicted ones included. The cache is on the
-    device of the array `like`; the host by default.
+    (L, K, S, D), where S grows up to the capacity; keys are rotated to their token_index, with pairs of channels side
+    by side. ``n_seen`` counts the tokens taken in since the start, evicted ones included. The cache is on
+    the device of the array `like`, by default on the host.
     """
 
     def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, dtype=np.float32, like=None):
@@ -51,7 +51,7 @@ class RingCache:
         self.n_seen = 0
 
     def __len__(self):
-        """Slots filled."""
+        """Return the number of filled slots."""
         return self.n_seen if self.policy.capacity is None else min(self.n_seen, self.policy.capacity)
 
     def __repr__(self):
@@ -66,7 +66,7 @@ class RingCache:
 
     @property
     def token_index(self):
-        """ndarray of shape (len(self),): place in the text of the token in each slot."""
+        """ndarray of shape (len(self),): the place in the text of the token in each slot."""
         tokens = np.arange(max(0, self.n_seen - (self.policy.window or self.n_seen)), self.n_seen)
         index = np.arange(len(self))  # the sinks, and everything before the first eviction
         index[[self.slot(t) for t in tokens]] = tokens
@@ -106,25 +106,25 @@ class RingCache:
         return RingAttention(self, n_heads, encoding)
 
     def banded(self, policy):
-        """Return a cache for blocks of tokens that continues after these, still without their keys and values."""
+        """Return a cache for blocks that continues where this one ends, still without its keys and values."""
         return Banded(len(self.keys), policy, self.n_seen)
 
 
 class RingAttention:
     """Attention of the newest token over a ring, layer by layer.
 
-    Its work arrays are allocated once, and so are their views: at this size making a view costs as much
+    Its work arrays and their views are made only once: at this size making a view costs as much
     as using it. The caller writes the queries, keys and values of the newest token, un-rotated, into one of them,
     ``qkv`` of shape ((H + 2 K) D,).
 
-    `encoding` is one of `positions`. Channels that rotate together are moved side by side: a pair is then one complex
-    number, and a rotation one product. Scores are sums over channels, in any order.
+    `encoding` is one of those in `positions`. Channels that rotate together are moved side by side: a pair is
+    then one complex number, and a rotation one product. Scores are sums over channels, so their order does not matter.
     """
 
     def __init__(self, cache, n_heads, encoding):  # RingCache, H
         rotates, self.has_bias = isinstance(encoding, Rotary), hasattr(encoding, "bias")
         if not rotates and not self.has_bias and encoding is not unrotated:
-            raise ValueError(f"the fast path does not know the encoding {encoding!r}; use readable=True")
+            raise ValueError(f"the fast path does not support the encoding {encoding!r}; use readable=True")
         _, K, _, D = cache.keys.shape
         H, G = n_heads, n_heads // K  # G queries share a key
         self.cache, self.encoding = cache, encoding
@@ -158,14 +158,14 @@ class RingAttention:
             self._view_slots(n_live)
         self.n_apart = 0
         if self.rates is not None:
-            self.n_apart = cache.policy.n_sinks if position != t else 0  # keys nearer than their token
+            self.n_apart = cache.policy.n_sinks if position != t else 0  # sinks nearer in slots than in the text
             places = (t, position) if self.n_apart else (t,)
             phases = np.exp(np.multiply.outer(places, self.rates))  # (P,), (1, D/2) -> (P, 1, D/2): exp(i angle)
             self.phases = np.asarray(phases, self.rotated.dtype, like=cache.keys)
             self.seen = self.rotated[: len(places)]
         if self.has_bias:
             n_sinks, positions = cache.policy.n_sinks, np.arange(n_live)  # a sink is at its slot
-            back = (self.slot - positions[n_sinks:]) % (cache.policy.window or n_live)  # the others this many before
+            back = (self.slot - positions[n_sinks:]) % (cache.policy.window or n_live)  # how far back the others are
             positions[n_sinks:] = position - back
             self.bias = bias_of(self.encoding, np.array([position]), positions, like=cache.keys)[:, 0]  # (H, S)
 
@@ -175,7 +175,7 @@ class RingAttention:
         K, G, _ = self.sums.shape
         layers = zip(cache.keys, cache.values, strict=True)
         self.live = [(keys[:, :n_live], keys[:, :n_sinks], values[:, :n_live]) for keys, values in layers]
-        self.columns = np.empty_like(self.qkv, shape=(K, n_live, G))  # scores as they come
+        self.columns = np.empty_like(self.qkv, shape=(K, n_live, G))  # scores as computed
         self.to_sinks = self.columns[:, :n_sinks]
         scores = self.columns if G == 1 else np.empty_like(self.columns)
         self.scores = scores.reshape(K * G, n_live)  # (H, S)
@@ -186,11 +186,11 @@ class RingAttention:
     def mix(self, layer, out, sink=None):  # int, (H, D), (H, 1) or None
         """Write the newest key and value into their slot, and mix the values of all live slots into `out`.
 
-        `sink` is the logit of one more term of the softmax, without key or value.
+        `sink` is the logit of an extra term in the softmax, without a key or value.
 
         Scores are ``keys @ q``, which reads the keys in order; BLAS is much slower at ``q @ keys.T``
         with several queries, and a GPU would copy every key for it. The weights are divided by their sum after the
-        values are mixed: D numbers instead of S.
+        values are mixed, which takes D divisions instead of S.
         """
         self.prepare(layer)
         self.finish(layer, out, sink)

@@ -92,7 +92,7 @@ def fetch(hub_id, revision=None):
         return folder
     except CheckpointError:
         raise
-    except Exception as error:  # the HTTP client underneath, and so its errors, depend on the version
+    except Exception as error:  # which HTTP client it uses, and so which errors, depends on the version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise OSError(f"{hub_id}: not available from the hub ({reason})") from error
     finally:

@@ -2,7 +2,7 @@
 
 Magic "GGUF", a version, two counts; keys with typed values; for each tensor its name, sizes (innermost first), type and
 offset; padding; the bytes. The header is read here: the package ``gguf`` takes two seconds for a vocabulary of 49,152
-words, and hangs on a corrupt count. It is needed only to decode quantised blocks.
+words, and hangs on a corrupt count; but only that package can decode quantised blocks.
 """
 
 import os

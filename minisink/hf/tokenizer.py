@@ -170,7 +170,7 @@ def begin_of_text(folder, tokenizer, config):
     """Find the token id that begins a text, or None: the one the tokenizer puts first, as in transformers.
 
     The ``bos_token_id`` of ``config.json``, here `config.bos`, counts only in a folder with neither a post-processor
-    nor a ``tokenizer_config.json``. Raise CheckpointError for more than one, or one without embedding.
+    nor a ``tokenizer_config.json``. Raise CheckpointError for more than one token, or one without an embedding.
     """
     if tokenizer is None:
         return config.bos
@@ -200,7 +200,7 @@ def put_first(tokenizer):
 
 
 def _first_of(about):
-    """Find `put_first` in the JSON of a post-processor: the library itself panics on some that it has accepted."""
+    """Do the work of `put_first` on a post-processor's JSON: the library itself panics on some that it has accepted."""
     kind, first = about["type"] if about else None, []
     if kind == "Sequence":
         first = [i for step in about["processors"] for i in _first_of(step)]  # only one; the others handle bytes

@@ -1,6 +1,6 @@
 """Moving arrays to the GPU and back: the only file that names CuPy.
 
-Everything else is written with ``np.*``; CuPy arrays answer NumPy's dispatch protocols, so the same line
+Everything else is written with ``np.*``; CuPy arrays support NumPy's dispatch protocols, so the same line
 runs where its arrays live. A device is "cpu", "cuda" or "cuda:N".
 """
 

@@ -14,9 +14,9 @@ def fix_streams():
     """Make stdin, stdout and stderr exist, and the last two able to print any character.
 
     Without a standard stream (cron, a service, pythonw, ``<&-``), input is empty and output is discarded. A character
-    that the encoding of a file or pipe lacks becomes a backslash and its number.
+    that the encoding of a file or pipe lacks becomes a backslash and its code.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in order, so that each gets its number
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in order, so each gets its descriptor
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
@@ -35,8 +35,8 @@ def warn_caller(message):
 def run_command(run, *args):
     """Call ``run(*args)`` and return its exit status (0 for None): 2 after an error, 130 after Ctrl-C.
 
-    Each warning becomes one line, printed once, as does an error that the user can fix: `ValueError`, `OSError`,
-    `OverflowError`, `MemoryError`. Any other is our mistake, and keeps its traceback.
+    Each warning becomes one line, printed once, and an error that the user can fix (`ValueError`, `OSError`,
+    `OverflowError`, `MemoryError`) becomes one line too. Any other error is our mistake, and keeps its traceback.
     """
     printed = set()
 
@@ -64,11 +64,11 @@ def run_command(run, *args):
 
 
 def tell(message):
-    """Print a line to standard error, wrapped for a terminal, which text from a file inside it cannot control."""
+    """Print a line to standard error, wrapped for a terminal; text quoted from a file cannot control it."""
     line = in_a_line(f"{PACKAGE}: {message}")
     try:
         print(wrap(line) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
-    except OSError:  # a full disk or a closed pipe must not end a run of hours
+    except OSError:  # a full disk or a closed pipe must not end a run that takes hours
         _silence(sys.stderr)
 
 

@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-SAVING = ".saving-"  # prefix of the folder of unfinished files, before eight letters
+SAVING = ".saving-"  # prefix of the folder for unfinished files; eight letters follow
 
 
 @contextmanager
@@ -41,13 +41,13 @@ def read_text(path, newline=None):
         raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})") from None
 
 
-FORMAT = "1"  # of every saved state; it changes when older states can no longer be read
+FORMAT = "1"  # the format of every saved state; it changes when older states can no longer be read
 
 
 def save_state(path, kind, about, arrays):
     """Write a state of some `kind`, a JSON-able dict and arrays by name, to a safetensors file, with a digest.
 
-    The file is written whole or not at all; ValueError if that fails.
+    The file is written whole or not at all; raise ValueError if that fails.
     """
     arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}  # save_file writes the buffer
     text = json.dumps(about, default=int)  # NumPy integers are written as integers
@@ -62,7 +62,7 @@ def load_state(path, kind, what):
     """
     with reading(path, what):
         if not os.path.isfile(path):  # opening a pipe would block
-            raise ValueError("no plain file" if os.path.lexists(path) else "no such file")
+            raise ValueError("not a plain file" if os.path.lexists(path) else "no such file")
         open(path, "rb").close()  # says why it cannot be opened
         with safe_open(path, framework="numpy") as file:
             stored = file.metadata() or {}
@@ -70,7 +70,7 @@ def load_state(path, kind, what):
         if kind not in stored:
             raise ValueError("it is not marked as one")
         if stored.get("format", FORMAT) != FORMAT:
-            raise ValueError(f"a state of format {stored['format']}, and this version of {PACKAGE} reads {FORMAT}")
+            raise ValueError(f"a state of format {stored['format']}, but this version of {PACKAGE} reads {FORMAT}")
         if stored.get("digest") != digest_of(stored[kind], arrays):
             raise ValueError("it was changed or damaged since it was written")
         return json.loads(stored[kind]), arrays
@@ -90,12 +90,12 @@ def reading(path, what):
     except MemoryError as error:
         raise MemoryError(f"{path}: not enough memory to read it ({error})") from error
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        why = f"it has another structure: {type(error).__name__}: {error}"
+        why = f"its structure is different: {type(error).__name__}: {error}"
         raise ValueError(in_a_line(f"{path}: not {what} ({why})")) from error
 
 
 def digest_of(text, arrays):
-    """Hash a text and arrays, in order: any different name, dtype, shape or number changes it."""
+    """Hash a text and arrays, in order: any change to a name, dtype, shape or number changes the hash."""
     digest = hashlib.sha256(text.encode())
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -105,7 +105,7 @@ def digest_of(text, arrays):
 
 @contextmanager
 def atomic_write(path):
-    """Yield a Path to write to, of the same name in another folder, and move the file to `path` when it is complete.
+    """Yield a Path to write to, with the same name in another folder; move the file to `path` when it is complete.
 
     If writing fails, `path` is left unchanged, and a ValueError names it.
     """
@@ -129,15 +129,15 @@ def unfinished_folder(folder):
             try:
                 if not fcntl or _hold(unfinished, locks):
                     break
-            except BlockingIOError:  # another process is just removing it
+            except BlockingIOError:  # another process is removing it right now
                 continue
-            except OSError:  # no locks here, so nobody removes it
+            except OSError:  # no locks on this system, so nothing removes it
                 break
         yield Path(unfinished)
 
 
 def _hold(path, locks):
-    """Lock a file or folder until `locks` ends, or raise BlockingIOError if it is taken; False if it is gone."""
+    """Lock a file or folder until `locks` closes, or raise BlockingIOError if it is taken; False if it is gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would block
         locks.callback(os.close, descriptor)
@@ -149,9 +149,9 @@ def _hold(path, locks):
 
 @contextmanager
 def lock_files(*paths):
-    """Be the only run that writes these files (None is ignored); ValueError while another run writes one.
+    """Make this the only run that writes these files (None is ignored); raise ValueError if another is writing one.
 
-    A file next to each is locked until the process ends, in any way. A system without such locks refuses none.
+    A file next to each is locked until the process ends, however it ends. Systems without such locks refuse nothing.
     """
     with ExitStack() as locks:
         for path in filter(None, paths if fcntl else ()):
@@ -165,7 +165,7 @@ def lock_files(*paths):
             except BlockingIOError:
                 wrong = f"{path}: another run is writing it; wait until it ends, or give another name"
                 raise ValueError(wrong) from None
-            except OSError:  # no locks here
+            except OSError:  # no locks on this system
                 pass
         yield
 
@@ -173,7 +173,7 @@ def lock_files(*paths):
 def check_file(path):
     """Refuse a folder, and a pipe, which would block."""
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"{path}: {'a folder' if os.path.isdir(path) else 'no plain file'}; a file is needed here")
+        raise ValueError(f"{path}: {'a folder' if os.path.isdir(path) else 'not a plain file'}; a file is needed here")
 
 
 def check_room(path):

@@ -1,8 +1,8 @@
 """Pictures, drawn with matplotlib (an extra) and written whole or not at all.
 
 A picture must be readable from the last row, and without telling red from green. A sentence above it says what was
-found, its letters are large, and its colours (from Okabe and Ito, and Tol) only repeat what a stroke, a hatch or a name
-says.
+found, its letters are large, and its colours (from Okabe and Ito, and from Tol) only repeat what a line style, a hatch
+or a name shows.
 """
 
 from contextlib import contextmanager
@@ -28,12 +28,12 @@ def look():
     settings |= {f"{part}size": LETTERS for part in ("axes.title", "axes.label", "xtick.label", "ytick.label")}
     settings |= {"legend.fontsize": LETTERS, "figure.titlesize": 19}
     settings |= {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3}
-    return settings | {"axes.formatter.min_exponent": 7}  # a logarithmic axis says 0.01, not 10 to the power of -2
+    return settings | {"axes.formatter.min_exponent": 7}  # a logarithmic axis shows 0.01, not 10 to the power of -2
 
 
 @contextmanager
 def picture(path, title, caption=""):
-    """Yield a figure under a title, the finding in a sentence, and over a caption, the command that draws it."""
+    """Yield a figure with a title above (the finding in a sentence) and a caption below (the command that draws it)."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -51,7 +51,7 @@ def picture(path, title, caption=""):
 
 
 def panels(figure, groups, **options):
-    """Yield axes and a value for each title and value in a dict: panels in a row, which share their scale."""
+    """Yield axes and the value for each title in a dict of values: panels in a row that share a scale."""
     row = figure.subplots(1, len(groups), sharey=True, squeeze=False, **options)[0]
     for axes, (title, group) in zip(row, groups.items(), strict=True):
         axes.set_title(title)
@@ -59,7 +59,7 @@ def panels(figure, groups, **options):
 
 
 def curves(axes, x, series):
-    """Draw a line with markers over `x` for each of the series, values by name."""
+    """Draw a line with markers over `x` for each series, a dict of values by name."""
     for (name, values), marker in zip(series.items(), cycle("osD^v")):
         axes.plot(x, values, marker=marker, ms=9, label=name)
 
@@ -89,10 +89,10 @@ def name_lines(axes, gap=0.08):
 
 
 def bars(axes, names, series, *, form="", kinds=None, lying=False, errors=None):
-    """Draw a bar for each name, side by side for several series, with its number in a `form`.
+    """Draw a bar for each name, side by side for several series, with its number formatted by `form`.
 
-    `series` maps labels to values, NaN if missing; `errors` likewise, drawn as lines. In a single series, bars of one
-    kind (`kinds`, integers) look alike.
+    `series` maps labels to values, NaN if missing; `errors` maps them to error bars. In a single series, bars of the
+    same kind (`kinds`, integers) look alike.
     """
     width = 0.8 / len(series)
     for i, (label, values) in enumerate(series.items()):

@@ -10,9 +10,9 @@ from unicodedata import category, east_asian_width
 
 import numpy as np
 
-ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories written over the letter before, or not at all
+ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories written over the previous letter, or not at all
 DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # not \t, \n
-EAST = re.compile("([\u2e80-\U0010ffff])")  # a letter of Chinese, Japanese or Korean, or an emoji
+EAST = re.compile("([\u2e80-\U0010ffff])")  # a Chinese, Japanese or Korean letter, or an emoji
 
 
 def visible(text):
@@ -39,7 +39,7 @@ def _shown(text):
 
 
 def put(text, end="\n"):
-    """Print foreign text."""
+    """Print text that comes from elsewhere, escaped on a terminal."""
     print(_shown(text), end=end, flush=True)
 
 
@@ -49,7 +49,7 @@ def columns(most=79):
 
 
 def width_of(text):
-    """Return how many columns a text takes on a terminal: two for a letter of Chinese, none for an accent.
+    """Return how many columns a text takes on a terminal: two for a Chinese letter, none for an accent.
 
     >>> width_of("word"), width_of("日本"), width_of("e\u0301")
     (4, 4, 1)
@@ -58,7 +58,7 @@ def width_of(text):
 
 
 def _width_of_letter(letter):
-    if (category(letter) in ZERO_WIDTH and letter != "\xad") or "\u1160" <= letter <= "\u11ff":  # vowels of Hangul
+    if (category(letter) in ZERO_WIDTH and letter != "\xad") or "\u1160" <= letter <= "\u11ff":  # Hangul vowels
         return 0
     return 2 if east_asian_width(letter) in "WF" else 1
 
@@ -69,7 +69,7 @@ def pad(text, width):
 
 
 def cut(text, width):
-    """Cut a text to as many letters as fit into a number of columns."""
+    """Cut a text to the letters that fit into a number of columns."""
     return text[: sum(end <= width for end in accumulate(map(_width_of_letter, text)))]
 
 
@@ -79,14 +79,14 @@ class _Word(str):
 
 
 class _Wrapper(textwrap.TextWrapper):
-    """Wrap by width in columns, not by number of letters; a line may end before and after each of `EAST`."""
+    """Wrap by width in columns, not by number of letters; a line may end before or after each of `EAST`."""
 
     def _split(self, text):
         return [_Word(part) for word in super()._split(text) for part in EAST.split(word) if part]
 
 
 def wrap(text, width=None, **indents):
-    r"""Break a paragraph into lines at word ends, in `width` columns or by default `columns`.
+    r"""Break a paragraph into lines at word ends, in `width` columns, by default `columns()`.
 
     >>> wrap("one two three", 8)
     'one two\nthree'
@@ -130,7 +130,7 @@ def rolling_span(curves):
 
 
 def bar(share, width=26):
-    """Draw a share of 0 to 1 as a bar, of `width` characters when it is full."""
+    """Draw a share from 0 to 1 as a bar, `width` characters long when it is full."""
     full = round(min(1.0, max(0.0, share)) * width)
     return "#" * full + "." * (width - full)
 
@@ -164,8 +164,8 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
     """Draw curves with letters, in a field of `width` and `height` characters.
 
     `series` maps names to curves over the same axis, which may end early; each is drawn with its name's first letter,
-    or a star where several meet. The first `skip` values do not set the scale, because a mean of few is wild; values
-    beyond the scale are drawn on its edge. A vertical line, labelled below, marks the index `mark`.
+    or a star where several meet. The first `skip` values do not set the scale, because a mean of few values is erratic;
+    values beyond the scale are drawn on its edge. A vertical line, labelled below, marks the index `mark`.
 
     >>> print(chart({"up": np.arange(9.0), "flat": np.full(9, 2.0)}, width=9, height=5, mark=4, mark_label="half"))
       8.00 +    :  uu
@@ -207,7 +207,7 @@ def number(x, form=".2f"):
 
 
 def in_runs(numbers):
-    """Write a list of integers, a long one with runs as their ends.
+    """Write a list of integers; in a long one, write each run as its two ends.
 
     >>> print(in_runs([0, 1, 3]), in_runs([*range(4), 62, 64, *range(70, 129)]))
     [0, 1, 3] [0..3, 62, 64, 70..128]
@@ -230,7 +230,7 @@ def count(n, what):
 
 
 def human_bytes(n):
-    """Format bytes in the largest unit that leaves one digit before the point.
+    """Format bytes in the largest unit that leaves a number of at least 1.
 
     >>> human_bytes(0), human_bytes(131072), human_bytes(5_000_000)
     ('0 B', '128.0 KiB', '4.8 MiB')

@@ -1,21 +1,21 @@
 """One BLAS thread while products are small.
 
 A second thread gains little there, and on a busy machine threads that wait for each other cost many times the work. The
-count belongs to the whole process, so it is lowered within a call, never while a generator waits, and restored after.
-It is never raised, and left alone if ``OPENBLAS_NUM_THREADS`` or ``OMP_NUM_THREADS`` sets it. If calls on several
-threads of Python overlap, the one that lowered the count restores it.
+count belongs to the whole process, so it is lowered within a call, never while a generator waits, then restored.
+It is never raised, and is left alone if ``OPENBLAS_NUM_THREADS`` or ``OMP_NUM_THREADS`` sets it. If calls on several
+Python threads overlap, the one that lowered the count restores it.
 """
 
 import os
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 
-SMALL = 2048  # products narrower than this are on one thread: benchmarks/threads.py
+SMALL = 2048  # products narrower than this run on one thread: benchmarks/threads.py
 
 
 @contextmanager
 def one_thread(width=0):
-    """Hold the BLAS to one thread in a block, or as a decorator; do nothing for products as wide as `SMALL`.
+    """Hold the BLAS to one thread in a block, or as a decorator; do nothing if products are at least `SMALL` wide.
 
     >>> with one_thread():
     ...     {library.num_threads for library in _free()} <= {1}
@@ -50,5 +50,5 @@ def _libraries():
 
 def _set(library, n):
     library.set_num_threads(n)
-    if hasattr(library, "clear_controlling_thread"):  # threadpoolctl 3.8: else no other thread can set it
+    if hasattr(library, "clear_controlling_thread"):  # threadpoolctl 3.8: otherwise no other thread can set it
         library.clear_controlling_thread()

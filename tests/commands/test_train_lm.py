@@ -102,7 +102,7 @@ def test_a_file_for_tokens_that_cannot_be_kept(text, tmp_path, monkeypatch):
     """Known before the text is encoded."""
     monkeypatch.setattr(tokens, "train_tokenizer", lambda *_: pytest.fail("the work began"))
     os.mkfifo(tmp_path / "pipe")
-    for path, why in ((tmp_path / "none/tokens.npy", "cannot be written"), (tmp_path / "pipe", "no plain file")):
+    for path, why in ((tmp_path / "none/tokens.npy", "cannot be written"), (tmp_path / "pipe", "not a plain file")):
         with pytest.raises(ValueError, match=f"{path}: {why}"):
             command("--text", text, "--out", tmp_path / "out", *SMALL, "--tokens", path)
 

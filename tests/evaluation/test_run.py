@@ -495,7 +495,7 @@ def test_anything_wrong_is_one_line(command, argv, message):
 def test_a_pipe_is_no_file_to_write_to(command, option):
     """It would wait for a reader; refused by name, before the work."""
     os.mkfifo("pipe")
-    wrong = "minisink: error: pipe: no plain file; a file is needed here\n"
+    wrong = "minisink: error: pipe: not a plain file; a file is needed here\n"
     assert command(option, "pipe") == (2, "", wrong)
 
 

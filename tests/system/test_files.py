@@ -146,7 +146,7 @@ def test_what_is_no_plain_file_is_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_text("")
-    for name, what in (("folder", "a folder"), ("pipe", "no plain file")):
+    for name, what in (("folder", "a folder"), ("pipe", "not a plain file")):
         with pytest.raises(ValueError, match=f"{name}: {what}; a file is needed"):
             check_file(tmp_path / name)
         with pytest.raises(ValueError, match=f"{name}: not a state"):
