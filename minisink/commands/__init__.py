@@ -1,1 +1,1 @@
-"""The command line, one file a command: its purpose, an example, its options, what it does. `parser` finds them."""
+"""The command line, one file per command: its purpose, an example, its options and what it does. See `parser`."""

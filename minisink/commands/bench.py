@@ -13,26 +13,26 @@ from ..system.terminal import wrap
 from .common import add_json, add_model, add_readable, dump, progress
 from .reproduce_report import plain
 
-PURPOSE = "what a token costs, streaming and re-computing, relative to the floor"
+PURPOSE = "measure the cost per token of streaming and re-computation, against the floor"
 EXAMPLE = "minisink bench --shape smollm2-135m --caches 256 1024 4096 --plot speed.png"
 
 
 def add_options(parser):
     add = parser.add_argument
     add_model(parser, default=None)
-    shapes = f"random weights of this shape, unless --model: {', '.join(SHAPES)} (%(default)s)"
+    shapes = f"random weights of this shape, unless --model is given: {', '.join(SHAPES)} (%(default)s)"
     add("--shape", choices=SHAPES, default="novels", metavar="SHAPE", help=shapes)
     add("--caches", type=int, nargs="+", default=[*speed.IN_PAPER], metavar="N", help="cache sizes (256 to 4096)")
     kept = "first tokens kept by streaming (%(default)s)"
     add("--n-sinks", type=int, default=Streaming.n_sinks, metavar="N", help=kept)
-    add("--repeats", type=int, default=3, metavar="N", help="show the median of this many (%(default)s)")
-    add("--plot", metavar="PNG", help="draw milliseconds per token as a picture")
+    add("--repeats", type=int, default=3, metavar="N", help="runs, of which the median is shown (%(default)s)")
+    add("--plot", metavar="PNG", help="plot milliseconds per token")
     add_readable(parser)
     add_json(parser)
 
 
 def run(args):
-    """Time, and print one row per cache."""
+    """Time each cache size, and print one row for each."""
     check_picture(args.plot)
     model = load(args.model) if args.model else random_model(args.shape, max_positions=max(args.caches))
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"

@@ -24,22 +24,22 @@ COMMANDS = {
     "/method NAME": "continue with another method (window, streaming, ...), which reads what is in view again",
     "/save FILE": "write everything needed to continue",
     "/load FILE": "continue from there, bit for bit",
-    "/help": "this",
+    "/help": "show this list",
 }
 
 
 def add_options(parser):
     add = parser.add_argument
     common.add_model(parser, default="smollm2")
-    add("--system", metavar="TEXT", help="what the model is told first; it leaves the cache like everything else")
-    pinned = "keep all of it as sinks: it is never forgotten, every token sees it, and the window of 256 keys is "
-    add("--pin-system", action="store_true", help=pinned + "shorter by as much")
+    add("--system", metavar="TEXT", help="system message; it is evicted from the cache like everything else")
+    pinned = "keep the whole system message as sinks: every token sees it, and the window shrinks to make room"
+    add("--pin-system", action="store_true", help=pinned)
     common.add_method(parser)
-    add("--max-new-tokens", type=int, default=256, metavar="N", help="cut an answer at this length (%(default)s)")
+    add("--max-new-tokens", type=int, default=256, metavar="N", help="cut answers off at this length (%(default)s)")
     common.add_draws(parser, temperature=0.7, top_p=0.9)
-    turns = "have this conversation, one turn per line; a reply after a TAB is scored instead of generated; or the one "
-    add("--turns", metavar="FILE", help=f"{turns}ships: {', '.join(shipped())}")
-    compared = "the same turns with several methods and equal numbers of keys, side by side: window,streaming"
+    turns = "a script of turns, one per line (a reply after a TAB is scored instead of generated), or a shipped one: "
+    add("--turns", metavar="FILE", help=turns + ", ".join(shipped()))
+    compared = "run the same turns with several methods, side by side, with equal numbers of keys: window,streaming"
     add("--compare", metavar="METHODS", help=compared)
     add("--state", metavar="FILE", help="continue from this file if it exists, and write it after every turn")
     common.add_json(parser, "print one JSON object per turn")
@@ -82,7 +82,7 @@ def _conversation(args, model, name):
 
 
 class Talk:
-    """Turns on the screen: an answer as it is decoded, or with ``--compare`` a column for each method."""
+    """A chat on the screen: each answer as it is decoded, or with ``--compare`` one column per method."""
 
     def __init__(self, args, conversations):
         self.args, self.conversations = args, conversations  # by name of the method
@@ -102,14 +102,14 @@ class Talk:
             self.say(wrap(f"Continuing from {state}: {status(self.first)}."))
 
     def run_script(self, turns):
-        """Take the turns of a script, and summarise them."""
+        """Run the turns of a script, and summarise them."""
         for line in turns:
             self.say("\n" + wrap(f"> {line.words}"))
             self.take(line)
         self.say("\n" + summary(self.measured))
 
     def run_input(self):
-        """Take turns from standard input, until it ends."""
+        """Run turns from standard input until it ends."""
         is_person = sys.stdin.isatty()
         if is_person:
             with suppress(ImportError):
@@ -138,12 +138,12 @@ class Talk:
                 tell(error)
 
     def say(self, text, end="\n"):
-        """Print for people, but not with JSON."""
+        """Print text for people, but not with --json."""
         if not self.args.json:
             put(text, end=end)
 
     def take(self, line):
-        """Take one turn under every method, one after the other, and show the result."""
+        """Run one turn with each method, one after the other, and show the results."""
         reports, show = {}, (lambda _: None) if self.args.compare else (lambda piece: self.say(piece, end=""))
         for name, conversation in self.conversations.items():
             report = take(conversation, line, self.args.max_new_tokens, self.measured[name], show)
@@ -178,7 +178,7 @@ class Talk:
             self.measured = {name: Measured() for name in self.conversations}
             self.say(wrap("(forgotten, by all)" if self.args.compare else "(forgotten)"))
         elif self.args.compare:
-            raise ValueError(f"{name} goes with one method; here are several, side by side")
+            raise ValueError(f"{name} works with one method, but several are running side by side")
         elif name == "/method":
             self.switch_method(value)
         elif name == "/save":
@@ -197,7 +197,7 @@ class Talk:
         self.say(wrap("Ctrl-C stops an answer, Ctrl-D ends the chat."))
 
     def switch_method(self, name):
-        """Continue with another method, with as many keys."""
+        """Continue with another method, with the same number of keys."""
         _check_methods(name)
         capacity = self.first.stream.method.capacity or common.CAPACITY
         n_sinks = min(self.args.n_sinks, capacity - 1)

@@ -34,7 +34,7 @@ def take(conversation, line, max_new_tokens, measured, show):
 
 
 def _answer(conversation, words, max_new_tokens, show):
-    """Show an answer as it comes, until Ctrl-C; return its text, its tokens, and the seconds from first to last."""
+    """Show an answer as it is decoded, until Ctrl-C; return its text, tokens, and the seconds from first to last."""
     tokens, times, text = [], [], []
     answer = conversation.answer(words, max_new_tokens=max_new_tokens)
     with defer_interrupts() as stop, closing(answer):
@@ -86,6 +86,6 @@ def summary(measured):
     rows = [[name, number(m.reply_nll), f"{m.repeated:.0%}" if m.grams else "-"] for name, m in measured.items()]
     header = ["method", "nats per token of the replies", "repeated 4-grams"]
     scored = [(name, m.nll) for name, m in measured.items() if len(m.nll) > 1]
-    pairs = [(f"{a} - {b}", x, y) for (a, x), (b, y) in pairwise(scored) if len(x) == len(y)]  # for the same words
+    pairs = [(f"{a} - {b}", x, y) for (a, x), (b, y) in pairwise(scored) if len(x) == len(y)]  # on the same words
     gaps = "".join("\n" + wrap(f"{both}: {paired(x, y)} nats per token (standard error)") for both, x, y in pairs)
     return wrap("After the first eviction:") + "\n" + table(header, rows) + gaps

@@ -1,4 +1,4 @@
-"""``minisink check``: compare a student's functions, or those of a class, with the reference."""
+"""``minisink check``: compare a student's functions, or a whole class's, with the reference."""
 
 import json
 import os
@@ -18,33 +18,33 @@ from ..teaching.tasks import MOST_POINTS, TASKS, template
 from . import check_class
 from .common import as_json, at_least, dump
 
-PURPOSE = "compare functions that a student wrote with the reference, and name the wrong turn"
-HINTS = "0 the failing case, 1 a question, 2 the place, 3 the wrong turn and the cure (the case and the wrong turn)"
+PURPOSE = "compare a student's functions with the reference, and name the wrong turn"
+HINTS = "0: the failing case, 1: a question, 2: the place, 3: the wrong turn and its fix (case and wrong turn)"
 EXAMPLE = "minisink check student.py --task survivors step --hint 1"
 
 
 def add_options(parser):
     add = parser.add_argument
-    what = "what one student handed in: .py files, notebooks, a zip or a folder; with --csv the folder of a class"
+    what = "what one student handed in: .py files, notebooks, a zip or a folder; with --csv, the folder of a class"
     add("file", nargs="*", help=what)
     add("--task", nargs="+", action="extend", metavar="TASK", help=f"only these: {', '.join(TASKS)} (all in the file)")
-    add("--points", nargs="+", action="extend", metavar="TASK=N", help="points of a task, as in step=4 (1 each)")
+    add("--points", nargs="+", action="extend", metavar="TASK=N", help="points for a task, as in step=4 (1 each)")
     add("--tasks", metavar="FILE", help="your own tasks: functions, cases and POINTS (docs/check.md)")
     add("--template", action="store_true", help="write the stubs to FILE, which must not exist yet; or print them")
     add("--json", action="store_true", help="print JSON instead of a report")
     out = parser.add_mutually_exclusive_group()
-    out.add_argument("--gradescope", metavar="FILE", help="write Gradescope's results.json too")
-    out.add_argument("--classroom50", metavar="FILE", help="write Classroom 50's result.json too")
-    out.add_argument("--csv", metavar="FILE", help="grade a class, each entry of its folder a student: one row in FILE")
-    add("--jobs", type=int, metavar="N", help="students of a class at a time (one per core)")
-    add("--resume", action="store_true", help="continue --csv FILE: unchanged hand-ins are not judged again")
+    out.add_argument("--gradescope", metavar="FILE", help="also write Gradescope's results.json")
+    out.add_argument("--classroom50", metavar="FILE", help="also write Classroom 50's result.json")
+    out.add_argument("--csv", metavar="FILE", help="grade a class: one folder entry, and one row in FILE, per student")
+    add("--jobs", type=int, metavar="N", help="students to grade at a time (one per core)")
+    add("--resume", action="store_true", help="continue --csv FILE without regrading unchanged hand-ins")
     add("--seed", type=int, default=0, metavar="N", help="seed of the cases (%(default)s)")
     add("--hint", type=int, choices=(0, 1, 2, 3), help=HINTS)
-    add("--seconds", type=float, default=SECONDS, metavar="X", help="time limit for the cases of a task (%(default)s)")
+    add("--seconds", type=float, default=SECONDS, metavar="X", help="time limit for all cases of a task (%(default)s)")
 
 
 def run(args):
-    """Check what was handed in, or write the template; return 0 if all tasks pass, or a whole class was judged."""
+    """Check a hand-in or a class, or write the template; return 0 if all tasks pass or the whole class was graded."""
     known = TASKS if args.tasks is None else read_tasks(args.tasks)
     for name in args.task or ():
         if name not in known:
@@ -52,11 +52,11 @@ def run(args):
     points = _points(args.points or (), args.task or known)
     at_least(args, seed=0)
     if not 0 < args.seconds <= 3600:
-        raise ValueError(f"--seconds is {args.seconds}; it must be more than 0, and 3600 at most")
+        raise ValueError(f"--seconds is {args.seconds}; it must be more than 0 and at most 3600")
     if args.template:
         return _write_template(args.file, args.task)
     if not args.file:
-        raise ValueError("no file given; minisink check student.py, or minisink check student.py --template to begin")
+        raise ValueError("no file given; try minisink check student.py, with --template for a file to start from")
     grading = Grading(args.task and tuple(args.task), args.seed, args.hint, args.seconds, points, known)
     if args.csv is not None:
         return check_class.run(args, grading)
@@ -64,7 +64,7 @@ def run(args):
         if getattr(args, option):
             raise ValueError(f"--{option} goes with --csv FILE, which grades a class")
     results = _results_file(args)
-    results(nothing_judged(grading))  # so that there is a file whatever happens to us
+    results(nothing_judged(grading))  # so that the file exists even if we crash
     try:
         work = hand_in(*args.file, tasks=grading.known)
     except ValueError as error:
@@ -100,7 +100,7 @@ def _write_template(files, tasks):
     if path.suffix == ".ipynb":
         raise ValueError(f"{path}: the template is a Python file; give a name that ends in .py")
     if os.path.lexists(path):
-        raise ValueError(f"{path}: exists, and is not overwritten; give another name")
+        raise ValueError(f"{path}: already exists and will not be overwritten; give another name")
     check_folder(path)
     with atomic_write(path) as unfinished:
         unfinished.write_text(template(tasks, path.name), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``minisink check FOLDER --csv marks.csv``: a class, its marks, and the wrong turns by frequency."""
+"""``minisink check FOLDER --csv marks.csv``: grade a class, and count its wrong turns."""
 
 from contextlib import closing
 from pathlib import Path
@@ -12,16 +12,16 @@ from ..teaching.words import one_line
 from .common import as_json, progress
 
 MOST_JOBS = 64
-NUMBERS = 20  # columns of score, seconds and gaps; names share the rest
+NUMBERS = 20  # characters for score, seconds and gaps; names share the rest
 
 
 def run(args, grading):
-    """Grade a class; 0 if every student was judged."""
+    """Grade a class; return 0 if every student was graded."""
     jobs = min(cores(), MOST_JOBS) if args.jobs is None else args.jobs
     if not 1 <= jobs <= MOST_JOBS:
-        raise ValueError(f"--jobs is {jobs}; it must be 1 or more, and {MOST_JOBS} at most")
+        raise ValueError(f"--jobs is {jobs}; it must be from 1 to {MOST_JOBS}")
     if len(args.file) > 1:
-        raise ValueError(f"--csv grades one folder, each entry a student's; {len(args.file)} were given")
+        raise ValueError(f"--csv grades one folder, with one entry per student; {len(args.file)} were given")
     check_folder(args.csv)
     tasks_text = Path(args.tasks).read_text(encoding="utf-8", errors="replace") if args.tasks else ""
     with lock_files(args.csv):
@@ -42,7 +42,7 @@ def run(args, grading):
 
 
 def _class_as_data(students, marks, reports, others):
-    """Return the class as JSON-able data; students judged by an earlier run have no rows of tasks."""
+    """Return the class as JSON-able data; students graded by an earlier run have no task rows."""
     graded = []
     for student in students:
         row, report = marks.rows[student.name], reports.get(student.name, {"tasks": None})

@@ -1,4 +1,4 @@
-"""Shared by the classroom commands: options, and a training to watch."""
+"""Shared by the classroom commands: their options, and a training run to watch."""
 
 import sys
 from pathlib import Path
@@ -7,11 +7,11 @@ from ..system.files import check_picture
 from ..system.terminal import bar
 from .common import at_least
 
-LOOKS = 40  # times a training is shown
+LOOKS = 40  # panels shown in a training run
 
 
 def add_training(parser, *, seed, layers, steps, rate):
-    """Add the options of a training; `seed`, `layers` and `rate` complete their help."""
+    """Add the options of a training run; `seed`, `layers` and `rate` complete their help."""
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help=f"seed of {seed} (%(default)s)")
     add("--layers", type=int, default=layers[0], metavar="N", help=f"attention layers (%(default)s{layers[1]})")
@@ -20,7 +20,7 @@ def add_training(parser, *, seed, layers, steps, rate):
     add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
     add("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
-    add("--json", action="store_true", help="end with one line of JSON")
+    add("--json", action="store_true", help="print a line of JSON at the end")
 
 
 def check(args, **least):
@@ -33,7 +33,7 @@ def check(args, **least):
 def watch(toy, n_steps, bars, title=""):
     """Train, showing a panel now and then, and return the list of (step, look), from before the first step to the end.
 
-    `bars` turns the first and the last look into a list of bars: name, share, and what is written behind.
+    `bars` turns the first and the latest look into a list of bars: name, share, and the text after the bar.
     """
     live, every = sys.stdout.isatty(), max(1, n_steps // LOOKS)
     history = []
@@ -45,7 +45,7 @@ def watch(toy, n_steps, bars, title=""):
         history.append((step, toy.look()))
         lines = [f"{name:24} {bar(share)} {value}" for name, share, value in bars(history[0][1], history[-1][1])]
         lines.insert(0, f"{title}step {step} of {n_steps}")
-        if live and step > 0:  # write over the panel before: up as many lines, and clear each
+        if live and step > 0:  # overwrite the previous panel: move up, and clear each line
             print(f"\x1b[{len(lines)}A" + "".join(f"\x1b[2K{line}\n" for line in lines), end="", flush=True)
         elif len(history) % 5 == 1 or step == n_steps:  # not every panel, if output cannot be overwritten
             print("\n".join(lines), flush=True)

@@ -26,13 +26,13 @@ WHY = {
 
 def add_options(parser):
     add = parser.add_argument
-    add("model", metavar="MODEL", nargs="?", default="novels", help="a model, as for --model (%(default)s)")
-    add("--text", metavar="FILE", help="a UTF-8 text of the kind the model is for (the shipped story)")
-    add("--tokens", type=int, default=3000, metavar="N", help="how much of it (%(default)s)")
+    add("model", metavar="MODEL", nargs="?", default="novels", help="a model, as for --model elsewhere (%(default)s)")
+    add("--text", metavar="FILE", help="a UTF-8 text of the kind the model is meant for (the shipped story)")
+    add("--tokens", type=int, default=3000, metavar="N", help="how much of it to read (%(default)s)")
     add_no_bos(parser)
     add("--caches", type=int, nargs="+", metavar="N", help="keys a query sees (64 256, or the trained length)")
-    add("--plot", metavar="PNG", help="draw the weight of all heads, and the losses")
-    add_json(parser, "print JSON, with the numbers of every head")
+    add("--plot", metavar="PNG", help="plot the weights of all heads, and the losses")
+    add_json(parser, "print JSON, with the numbers for every head")
 
 
 def run(args):

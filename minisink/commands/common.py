@@ -20,7 +20,7 @@ CAPACITY = 256  # keys of every method, unless a window is given
 
 
 def add_model(parser, default="novels"):
-    """Add ``--model``; for a command that compares several, with a tuple as its default."""
+    """Add ``--model``; with a tuple as its default it takes several models."""
     several = {"nargs": "+", "default": list(default)} if isinstance(default, tuple) else {"default": default}
     shown = f" ({' '.join(several['default'])})" if several.get("nargs") else " (%(default)s)" if default else ""
     names, packages = ", ".join(shipped_names()), ", ".join(PACKAGES)
@@ -33,11 +33,11 @@ def add_json(parser, what="print JSON instead of a table"):
 
 
 def add_readable(parser):
-    parser.add_argument("--readable", action="store_true", help="use cache.py, as in the paper: the same, but slower")
+    parser.add_argument("--readable", action="store_true", help="use cache.py, as in the paper: same result, slower")
 
 
 def add_no_bos(parser):
-    parser.add_argument("--no-bos", action="store_true", help="do not put the begin-of-text token first")
+    parser.add_argument("--no-bos", action="store_true", help="do not begin with the begin-of-text token")
 
 
 def add_method(parser):
@@ -45,10 +45,10 @@ def add_method(parser):
     add = parser.add_argument
     add("--method", choices=METHODS, default="streaming", help="what a query sees (%(default)s)")
     add("--n-sinks", type=int, default=Streaming.n_sinks, metavar="N", help="first tokens kept for good (%(default)s)")
-    add("--window", type=int, metavar="N", help="last tokens seen (256 with the sinks, or the trained length)")
-    numbering = "positions in the cache or in the text (%(default)s)"
+    add("--window", type=int, metavar="N", help="last tokens seen (256 less the sinks; at most the trained length)")
+    numbering = "count positions in the cache or in the text (%(default)s)"
     add("--positions", choices=("slot", "original"), default="slot", help=numbering)
-    blocks = "blocks of evicted tokens that retrieval brings back; memory and search grow with the text (%(default)s)"
+    blocks = "blocks of evicted tokens to bring back; memory and search time grow with the text (%(default)s)"
     add("--n-blocks", type=int, default=Retrieval.n_blocks, metavar="N", help=blocks)
     add("--block", type=int, default=Retrieval.block, metavar="N", help="tokens per block (%(default)s)")
     add("--select", choices=SELECT, default="best", help="how blocks are scored (%(default)s)")
@@ -69,18 +69,18 @@ def method_of(args, model: Model, ids) -> Method:
 
 
 def changed(args, **values):
-    """Return a copy of the options with other values."""
+    """Return a copy of the options with some values changed."""
     return argparse.Namespace(**vars(args) | values)
 
 
 def add_draws(parser, *, temperature=0.0, top_p=1.0):
-    """Add the options that say how a token is chosen."""
+    """Add the options for choosing the next token."""
     add = parser.add_argument
-    add("--temperature", type=float, default=temperature, metavar="X", help="0 takes the likeliest (%(default)s)")
-    add("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest; 0 for all (%(default)s)")
-    add("--top-p", type=float, default=top_p, metavar="P", help="draw among the likeliest that sum to P (%(default)s)")
+    add("--temperature", type=float, default=temperature, metavar="X", help="0 takes the likeliest token (%(default)s)")
+    add("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens; 0 for all (%(default)s)")
+    add("--top-p", type=float, default=top_p, metavar="P", help="draw from the likeliest that sum to P (%(default)s)")
     add("--repetition-penalty", type=float, default=1.0, metavar="X", help="1 for no penalty (%(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the draws (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="random seed (%(default)s)")
 
 
 def draws(args):
@@ -89,7 +89,7 @@ def draws(args):
 
 
 def at_least(args, **least):
-    """Refuse an option below its least value."""
+    """Refuse an option below its minimum."""
     for name, lowest in least.items():
         if getattr(args, name) < lowest:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be {lowest} or more")

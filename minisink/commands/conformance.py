@@ -9,7 +9,7 @@ from ..conformance.texts import TEXTS
 from ..system.terminal import put
 from .common import add_json, dump, progress
 
-FIRST = ("n_sinks", "window", "token", "layer", "what", "says")  # of the first difference, in JSON
+FIRST = ("n_sinks", "window", "token", "layer", "what", "says")  # the first difference in JSON
 
 
 class Vectors:
@@ -20,7 +20,7 @@ class Vectors:
 
     def add_options(self, parser):
         """Add the folder and the policy."""
-        parser.add_argument("folder", metavar="DIR", help="where to write; no other file there is overwritten")
+        parser.add_argument("folder", metavar="DIR", help="where to write; other files there are left alone")
         _add_policy(parser)
 
     def run(self, args):
@@ -34,20 +34,20 @@ class Vectors:
 class Check:
     """``minisink conformance check``."""
 
-    PURPOSE = "judge the answers of a cache or an engine in any language to the golden vectors"
+    PURPOSE = "check the answers of a cache or engine in any language against the golden vectors"
     EXAMPLE = "minisink conformance check answers/llama.safetensors"
 
     def add_options(self, parser):
         """Add the dump and the options for judging it."""
         add = parser.add_argument
-        add("dump", metavar="DUMP", help="its answers, a .npz or .safetensors file laid out like the vectors")
-        add("--of", metavar="NAME", help="whose vectors they are (from the file's name)")
-        add("--tolerance", type=float, metavar="X", help="as a share of the largest number (by dtype; 1e-4 in float32)")
+        add("dump", metavar="DUMP", help="the answers: a .npz or .safetensors file laid out like the vectors")
+        add("--of", metavar="NAME", help="which vectors they answer (from the file's name)")
+        add("--tolerance", type=float, metavar="X", help="relative to the largest number (1e-4 in float32)")
         _add_policy(parser)
         add_json(parser, "print JSON instead of a report")
 
     def run(self, args):
-        """Print the report; 0 if the dump is right, 1 if it is wrong."""
+        """Print the report; return 0 if the dump is right, 1 if it is wrong."""
         verdict = check_dump(args.dump, of=args.of, policy=args.policy, tolerance=args.tolerance)
         if args.json:
             dump(_as_json(verdict))
@@ -58,7 +58,7 @@ class Check:
 
 def _add_policy(parser):
     names = ", ".join(POLICIES)
-    parser.add_argument("--policy", metavar="NAME", help=f"the cache's intended policy: {names} (streaming)")
+    parser.add_argument("--policy", metavar="NAME", help=f"policy the cache is meant to follow: {names} (streaming)")
 
 
 def _as_json(verdict):

@@ -25,12 +25,12 @@ def add_options(parser):
     add = parser.add_argument
     add_model(parser)
     add("--text", metavar="FILE", help="a UTF-8 text (the shipped story)")
-    add("--tokens", type=int, default=3000, metavar="N", help="how much of it; 0 for all (%(default)s)")
-    add("--cache", type=int, default=16, metavar="N", help="keys a query sees; fewer show more (%(default)s)")
+    add("--tokens", type=int, default=3000, metavar="N", help="how much of it to read; 0 for all (%(default)s)")
+    add("--cache", type=int, default=16, metavar="N", help="keys a query sees; fewer make it clearer (%(default)s)")
     add("--n-sinks", type=int, default=1, metavar="N", help="first tokens kept by streaming (%(default)s)")
     add("--write", type=int, default=1200, metavar="N", help="tokens each method writes; 0 for no text (%(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="seed of what is written (%(default)s)")
-    add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
+    add("--seed", type=int, default=0, metavar="N", help="random seed of the written texts (%(default)s)")
+    add("--plot", metavar="PNG", help="plot the rolling loss")
     add_no_bos(parser)
     add_readable(parser)
     add_json(parser)
@@ -58,11 +58,11 @@ def run(args):
         options = {"cache": args.cache, "readable": args.readable}
         rows = [*four_methods.run(model, ids, methods, **options, on_progress=on_progress)]
         if not all(np.isfinite(row["nll"]).all() for row in rows):
-            writers = {}  # a model of NaN has nothing to say
+            writers = {}  # a model that computes NaN has nothing to say
         bar.set_description("writing", refresh=False)
         draws = {"n_tokens": args.write, "seed": args.seed, "bos": not args.no_bos, "readable": args.readable}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a cache that is too long already gave a warning
+            warnings.simplefilter("ignore", UserWarning)  # we have already warned of a cache that is too long
             texts = [*last_words.run(writers, PROMPT, **draws, on_progress=bar.update)]
     losses = {row["method"]: row["nll"] for row in rows}
     findings = [four_methods.finding(rows, args.cache), *_explain_finding(model, ids, rows, gain)]
@@ -97,7 +97,7 @@ def _explain_finding(model, ids, rows, gain):
     strange = four_methods.foreign(model, next(row["after"] for row in rows if row["method"] == "recompute"))
     if strange:
         yield strange
-    if gain <= INDUCTION:  # and so there is no row for "retrieval"
+    if gain <= INDUCTION:  # hence no row for "retrieval"
         yield f"No induction (a second reading of noise gains {gain:.1f} nats): retrieval has nothing to copy with."
 
 

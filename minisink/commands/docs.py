@@ -1,4 +1,4 @@
-"""``minisink docs``: the site, from this machine and only for this machine.
+"""``minisink docs``: serve the site on this machine, and to this machine only.
 
 A release wheel contains the built pages; in a clone one command builds them. The server is Python's own, but unlike
 `python -m http.server` it does not follow links out of the folder, list files, log, or print a traceback for each
@@ -20,7 +20,7 @@ from zipfile import ZipFile
 from ..live.page import page, sample
 from ..model import load
 
-PURPOSE = "the documentation, as pages in a browser, without internet"
+PURPOSE = "read the documentation in a browser, without internet"
 EXAMPLE = "minisink docs --port 8000 --no-browser"
 HOST = "127.0.0.1"
 BUILD = "-m sphinx -W -q -D nb_execution_mode=off -c docs . docs/_build/html"  # the lessons are not run
@@ -49,7 +49,7 @@ def run(args):
 
 
 def site() -> Path:
-    """Return the folder of the pages, or the release's file; FileNotFoundError says how to build them."""
+    """Return the folder of the pages, or the release's file; raise FileNotFoundError with how to build them."""
     package = Path(__file__).resolve().parents[1]
     clone = package.parent / "docs"
     in_a_clone = (clone / "conf.py").is_file()
@@ -59,9 +59,9 @@ def site() -> Path:
     build = '{0} -m pip install -e ".[docs]" && {0} {1}'
     if in_a_clone:
         build = f"cd {shlex.quote(str(clone.parent))} && {build.format(shlex.quote(sys.executable), BUILD)}"
-        raise FileNotFoundError(f"the pages are not built yet; this does it in a minute: {build}")
+        raise FileNotFoundError(f"the pages are not built yet; this builds them in a minute: {build}")
     build = build.format("python", BUILD)
-    raise FileNotFoundError(f"this wheel has no pages, unlike a release's; or in a clone of minisink: {build}")
+    raise FileNotFoundError(f"this wheel, unlike a release's, has no pages; build them in a clone of minisink: {build}")
 
 
 @contextmanager
@@ -97,7 +97,7 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = sys.platform != "win32"  # on Windows two servers could listen at once
 
     def handle_error(self, request, client_address):
-        """Ignore a browser that left before the answer."""
+        """Ignore a browser that hung up before the answer."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -106,12 +106,12 @@ class Handler(SimpleHTTPRequestHandler):
     """Files of one folder; a folder is served as its index.html, and not found without one."""
 
     def send_head(self):
-        """Answer 404 to anything but a plain file inside the folder, links followed: a pipe would block."""
+        """Answer 404 unless the path leads, links followed, to a plain file inside the folder: a pipe would block."""
         try:
             path = Path(self.translate_path(self.path))
             page = (path / "index.html" if path.is_dir() else path).resolve()
             inside = page.is_file() and page.is_relative_to(self.directory)
-        except (OSError, ValueError, RuntimeError):  # too long, a null byte, links in a circle
+        except (OSError, ValueError, RuntimeError):  # too long, a null byte, a cycle of links
             inside = False
         return super().send_head() if inside else self.send_error(404)
 

@@ -52,13 +52,13 @@ def _open(args, model, prompt):
         load_stream(stream, args.state)
     if not len(ids) and not stream.pending:
         if resumed:
-            raise ValueError(f"{args.state}: has come to its end; --prompt continues it")
+            raise ValueError(f"{args.state}: its text has ended; --prompt continues it")
         raise ValueError("--prompt is empty, and this model has no begin-of-text token to start from")
     return stream, ids
 
 
 def _write(args, stream, ids):
-    """Write until the text ends, or Ctrl-C ends it."""
+    """Write until the text ends, or until Ctrl-C."""
     model, before = stream.model, [*[*stream.window_ids][-HELD:], *stream.pending, *ids]
     n_known = stream.n_seen + len(stream.pending) + len(ids)
     warn_beyond(model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))

@@ -1,4 +1,4 @@
-"""``minisink info``: the parts of a model."""
+"""``minisink info``: a model's config and sizes."""
 
 from ..hf.package import PACKAGES
 from ..methods import cache_bytes_per_token
@@ -7,9 +7,9 @@ from ..positions import kind_of
 from ..system.terminal import human_bytes, put
 from .common import add_json, add_model, dump
 
-PURPOSE = "config, size, bytes of cache per token"
+PURPOSE = "show a model's config, its size, and its bytes of cache per token"
 EXAMPLE = "minisink info --model ./my-folder"
-# The name of a row -> of a field of `Config`
+# Name of a row -> field of `Config`
 SIZES = {"layers": "n_layers", "heads": "n_heads", "key/value heads": "n_kv_heads", "head width": "head_dim"}
 SIZES |= {"model width": "d_model", "MLP width": "d_ff", "vocabulary": "vocab_size"}
 
@@ -27,7 +27,7 @@ def positions(config):
 
 
 def run(args):
-    """Print config, size, and what a token of cache takes."""
+    """Print config, size, and bytes of cache per token."""
     model = load(args.model)
     config = model.config
     about = {"model": model.name, "model_type": config.model_type}

@@ -8,7 +8,7 @@ from ..system.files import atomic_write, check_folder, check_picture
 from ..system.terminal import table, wrap
 from .common import add_json, add_method, add_model, add_no_bos, as_json, dump, encode, method_of
 
-PURPOSE = "where the weight goes"
+PURPOSE = "show where the attention weight of every head goes"
 EXAMPLE = 'minisink inspect "It was a dark night." --plot heads.png'
 
 
@@ -16,9 +16,9 @@ def add_options(parser):
     add = parser.add_argument
     add_model(parser)
     add("text", metavar="TEXT")
-    add("--first", type=int, default=1, metavar="N", help="weight on the first N tokens (%(default)s)")
+    add("--first", type=int, default=1, metavar="N", help="show the weight on the first N tokens (%(default)s)")
     add_no_bos(parser)
-    add("--plot", metavar="PNG", help="draw a picture of where the weight goes")
+    add("--plot", metavar="PNG", help="plot where the weight goes")
     add_json(parser)
     add("--steps", metavar="FILE", help="write every step of a cache, from the readable path, for minisink live --play")
     add_method(parser.add_argument_group("the cache of --steps"))
@@ -29,7 +29,7 @@ def run(args):
     check_picture(args.plot)
     check_folder(args.steps)
     if not args.steps and (args.method != "streaming" or args.window is not None):
-        raise ValueError("--method and --window are those of --steps FILE; without it every token sees the whole text")
+        raise ValueError("--method and --window need --steps FILE; without it every token sees the whole text")
     model = load(args.model)
     ids = encode(model, args.text, "TEXT", bos=not args.no_bos)
     if args.steps:

@@ -1,4 +1,4 @@
-"""``minisink live``: a page to watch a cache forget, in one file, without internet."""
+"""``minisink live``: watch a cache forget, on a page in one file that needs no internet."""
 
 import json
 import tempfile
@@ -12,7 +12,7 @@ from ..system.errors import tell
 from ..system.files import atomic_write, check_folder, read_text
 from .common import add_model
 
-PURPOSE = "watch a cache forget, in a one-file page"
+PURPOSE = "watch a cache forget, on a page in a single file"
 EXAMPLE = "minisink live --write page.html --model novels-gpt2"
 
 
@@ -20,8 +20,8 @@ def add_options(parser):
     add = parser.add_argument
     add_model(parser)
     add("--text", metavar="FILE", help="a UTF-8 text to read (the sample text)")
-    add("--play", nargs="+", metavar="FILE", help="show recordings of minisink inspect --steps, one lane per file")
-    add("--write", metavar="FILE", help="write the page here, and open nothing")
+    add("--play", nargs="+", metavar="FILE", help="show recordings made by minisink inspect --steps, one lane per file")
+    add("--write", metavar="FILE", help="write the page here, and do not open it")
 
 
 def run(args):

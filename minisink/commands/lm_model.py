@@ -1,7 +1,7 @@
 """What ``minisink train lm`` trains: a tokenizer, a config, and initial weights.
 
-A model has all three. Otherwise the sizes are given one by one or in a ``config.json``, the tokenizer is learned or
-given, and the weights are random.
+With ``--init`` all three come from a model. Otherwise the sizes are options or come from a ``config.json``, the
+tokenizer is trained or given, and the weights are random.
 """
 
 from dataclasses import replace
@@ -26,21 +26,21 @@ def add_options(group):
     add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use instead of training one")
     add("--config", type=Path, metavar="FILE", help="a config.json, instead of the sizes below")
     add("--architecture", choices=("llama", *POSITIONS.values()), help="(llama)")
-    add("--positions", choices=tuple(POSITIONS), help="by architecture: gpt2, gpt_neox (a quarter), mpt")
-    add("--vocab-size", type=int, metavar="N", help=f"tokens to learn ({SIZES['vocab_size']})")
+    add("--positions", choices=tuple(POSITIONS), help="picks the architecture: gpt2, gpt_neox (rotates a quarter), mpt")
+    add("--vocab-size", type=int, metavar="N", help=f"size of the vocabulary ({SIZES['vocab_size']})")
     add("--width", type=int, metavar="N", help=f"width of the model ({SIZES['width']})")
     add("--layers", type=int, metavar="N", help=f"({SIZES['layers']})")
     add("--heads", type=int, metavar="N", help=f"heads per layer ({SIZES['heads']})")
-    add("--d-ff", type=int, metavar="N", help="width of the MLP (llama: 352 for a width of 128, the others: 4 widths)")
+    add("--d-ff", type=int, metavar="N", help="width of the MLP (llama: 352 at width 128; others: 4 x the width)")
     add("--softmax", choices=("softmax", "softmax1"), help="scores to weights (softmax, or the model's)")
-    add("--sink-logit", action="store_true", help="a learned sink logit for every head")
-    shared = "shared: one matrix for input and output, except the input vector of <s> with --sample-start bos "
+    add("--sink-logit", action="store_true", help="give every head a learned sink logit")
+    shared = "shared: one matrix for input and output, except for <s> as an input with --sample-start bos "
     add("--embedding", choices=("shared", "untied"), default="shared", help=shared + "(%(default)s)")
     add("--dtype", choices=("float32", "float16"), default="float32", help="dtype of the saved model (%(default)s)")
 
 
 def prepare(args):
-    """Return (tokenizer, config, weights to begin from or None for random ones) according to the options."""
+    """Return (tokenizer, config, initial weights or None for random ones) according to the options."""
     _refuse_both(args, "init", ("config", "tokenizer", "positions", *SIZES))
     _refuse_both(args, "positions", ("config", "architecture"))
     if args.positions is not None:
@@ -53,7 +53,7 @@ def prepare(args):
     if args.sample_start == "bos" and bos is None:
         raise ValueError(f"the tokenizer has no {tokens.BOS}, which --sample-start bos puts first")
     if args.embedding == "shared" and bos:
-        raise ValueError(f"{tokens.BOS} is id {bos} of the tokenizer, but 0 for a shared one; use --embedding untied")
+        raise ValueError(f"{tokens.BOS} has id {bos} in the tokenizer, and sharing needs id 0; use --embedding untied")
     tied = args.embedding == "shared" and bos is None  # with a separate vector for <s>, two matrices are saved
     sizes["vocab_size"] = tokenizer.get_vocab_size()
     if begun:
@@ -90,7 +90,7 @@ def _tokenizer(args, vocab_size):
 
 
 def _from_file(args, sizes, bos, tied):
-    """Return a config from a ``config.json``; vocabulary, context and ``<s>`` are those of this training."""
+    """Return a config from a ``config.json``; vocabulary, context and ``<s>`` come from this training run."""
     raw = read_json(args.config) | {"vocab_size": sizes["vocab_size"], "bos_token_id": bos, "eos_token_id": None}
     raw |= {"max_position_embeddings": args.context, "n_positions": args.context, "tie_word_embeddings": tied}
     return config_of(raw)
@@ -105,7 +105,7 @@ def _from_sizes(args, sizes, bos, tied):
     if D % unit:
         raise ValueError(f"--width {width} must be a multiple of {unit} x {heads} heads: {why}")
     if architecture == "mpt" and d_ff not in (None, 4 * width):
-        raise ValueError(f"--d-ff is {d_ff}; in an MPT it is 4 widths, {4 * width}")
+        raise ValueError(f"--d-ff is {d_ff}; in an MPT it is 4 x the width, {4 * width}")
     if d_ff is None:
         d_ff = width * 352 // 128 if is_llama else 4 * width
     if d_ff < 1:

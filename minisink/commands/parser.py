@@ -15,9 +15,9 @@ NAMES = ("demo", "chat", "generate", "ppl", "inspect", "clinic", "live", "bench"
 COMMANDS = {name: import_module(f".{name}", __package__) for name in NAMES}
 TRAININGS = {"backcopy": train_backcopy, "induction": train_induction, "lm": train_lm}
 FAMILIES: dict = {
-    "reproduce": ("figures and tables, measured again", reproduce.COMMANDS),
-    "conformance": ("golden vectors for caches and engines in any language, and the verdict", conformance.COMMANDS),
-    "train": ("grow a sink or induction heads in the classroom, or a language model", TRAININGS),
+    "reproduce": ("measure the figures and tables of the paper again", reproduce.COMMANDS),
+    "conformance": ("check a cache or engine in any language with golden vectors", conformance.COMMANDS),
+    "train": ("train a toy that grows a sink or induction heads, or a language model", TRAININGS),
 }
 
 

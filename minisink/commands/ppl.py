@@ -20,30 +20,30 @@ from ..system.files import check_folder, check_picture, lock_files
 from ..system.terminal import number, table, wrap
 from . import common
 
-PURPOSE = "perplexity of a text of any size"
+PURPOSE = "measure the perplexity of a text of any size"
 EXAMPLE = "minisink ppl book.txt --csv loss.csv --every 1000 --resume state.safetensors"
 
 
 def add_options(parser):
     """Add the options to `parser`."""
-    parser._negative_number_matcher = re.compile(r"-\d")  # --part -1/4 is a value, and refused as such
+    parser._negative_number_matcher = re.compile(r"-\d")  # so that --part -1/4 is refused as a value
     common.add_model(parser)
     parser.add_argument("file", metavar="FILE", nargs="?", help="a UTF-8 text")
     common.add_no_bos(parser)
     common.add_method(parser)
     add = parser.add_argument
-    add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
-    add("--csv", metavar="FILE", help="write index, id and loss of every token, as they come")
-    add("--every", type=int, metavar="N", help="a row every N tokens instead: mean loss, perplexity so far")
-    parts = "on several processes or machines (window, streaming, recompute)"
+    add("--plot", metavar="PNG", help="plot the rolling loss")
+    add("--csv", metavar="FILE", help="write the index, id and loss of every token, as it is measured")
+    add("--every", type=int, metavar="N", help="write a row every N tokens instead: mean loss, perplexity so far")
+    parts = "in several processes or on several machines (window, streaming, recompute)"
     add = parser.add_argument_group(parts).add_mutually_exclusive_group().add_argument
-    add("--jobs", type=int, metavar="N", help="N processes here")
-    add("--dask", metavar="ADDRESS", help="the workers of a Dask scheduler, tcp://HOST:PORT")
+    add("--jobs", type=int, metavar="N", help="use N processes on this machine")
+    add("--dask", metavar="ADDRESS", help="use the workers of a Dask scheduler, tcp://HOST:PORT")
     add = parser.add_argument_group("in steps").add_mutually_exclusive_group().add_argument
     add("--resume", metavar="FILE", help="keep the state here, and continue from it (every method but dense)")
-    which = "measure the I-th of N parts only, into the file TEXT.I-of-N.part in this folder: a job of an array"
+    which = "measure only part I of N, and write it to TEXT.I-of-N.part in this folder, for example in a job array"
     add("--part", metavar="I/N", help=which)
-    add("--merge", metavar="PART", nargs="+", help="join the files of all N parts; no text and no model is needed")
+    add("--merge", metavar="PART", nargs="+", help="join the files of all N parts; needs neither text nor model")
     common.add_json(parser)
 
 
@@ -65,7 +65,7 @@ def run(args):
 
 
 def _part(args):
-    """Return the number of ``--part``, the number of all, and the file of this one; None for the whole text."""
+    """Return which part ``--part`` names, of how many, and the file to write it to; None for the whole text."""
     if (args.file is None) != bool(args.merge):
         raise ValueError("give a text, or with --merge the files of its parts")
     if args.part is None:
@@ -74,7 +74,7 @@ def _part(args):
         raise ValueError("--part writes its own file; --csv and --plot go with --merge")
     numbers = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", args.part)
     if not numbers or int(numbers[1]) > int(numbers[2]):
-        raise ValueError(f"--part is {args.part!r}; the third of sixteen is 3/16")
+        raise ValueError(f"--part is {args.part!r}; write the third of sixteen as 3/16")
     number, of = numbers.groups()
     path = f"{Path(args.file).name}.{number.zfill(len(of))}-of-{of}.part"
     check_folder(path)
@@ -92,7 +92,7 @@ def _measure(args, pool, part):
     tally, n_known = evaluation.tally, evaluation.tally.n_tokens
     if n_known:
         continues = f"continues after {n_known:,} tokens"
-        tell(f"{args.resume} {'is of a finished run; nothing is left to do' if evaluation.done else continues}")
+        tell(f"{args.resume} {'is from a finished run; nothing is left to do' if evaluation.done else continues}")
     start, in_bytes = time.perf_counter(), {"unit": "B", "unit_scale": True, "initial": evaluation.start}
     with common.progress(method.name, total=evaluation.n_bytes, **in_bytes) as bar:
 
@@ -155,8 +155,8 @@ def warn_of_nothing(name, model, capacity, n_taken):
         return
     trained, text = model.config.max_positions, f"{name} has {n_taken + 1:,} tokens"
     if n_taken <= capacity:
-        text += f" and {capacity:,} are kept in sight: nothing was evicted, so this is what dense attention gives; "
-        warnings.warn(text + "take a longer text or a smaller --window", stacklevel=2)
+        text += f", and {capacity:,} are kept: nothing was evicted, so this is what dense attention gives; "
+        warnings.warn(text + "use a longer text or a smaller --window", stacklevel=2)
     elif n_taken < trained:
-        text += f", and {model.name} was trained on {trained:,}: dense attention would do, and this does not show "
-        warnings.warn(text + "what comes beyond; take a longer text", stacklevel=2)
+        text += f", and {model.name} was trained on {trained:,}: dense attention would do as well, and this does not "
+        warnings.warn(text + "show what happens beyond that; use a longer text", stacklevel=2)

@@ -1,6 +1,6 @@
-"""``minisink reproduce NAME``: measure a figure or table of the paper again, and judge whether its claim is shown.
+"""``minisink reproduce NAME``: measure a figure or table of the paper again, and say whether the run shows its claim.
 
-Every experiment is run the same way; what it is about is in its file (`experiments`).
+Every experiment is run the same way; what it measures is in its own file (`experiments`).
 """
 
 import argparse
@@ -23,8 +23,8 @@ from ..system.terminal import table, wrap
 from .common import add_json, add_model, add_no_bos, at_least, changed, dump, encode
 from .reproduce_report import first_line, report
 
-MODEL, TOKENS = "novels", 3000  # of every experiment that does not name others
-GIVEN = ("model", "models", "ids", "texts", "text")  # what `run` may ask for by position
+MODEL, TOKENS = "novels", 3000  # unless the experiment names its own
+GIVEN = ("model", "models", "ids", "texts", "text")  # positional parameters that `run` may have
 NAMES = """methods sink-count cache-size training maps length speed streameval pass-key sink-or-position why sink-parts
     echo emergence cures new-sink metric sink-tokens rules policies""".split()
 
@@ -41,7 +41,7 @@ class Experiment:
         self.given = [key for key in GIVEN if key in parameters]
         self.model = module.MODELS if "models" in self.given else getattr(module, "MODEL", MODEL)
         self.tokens = getattr(module, "TOKENS", TOKENS)
-        self.shares = "each" in parameters  # rows that processes can work on, each for itself
+        self.shares = "each" in parameters  # its rows can be divided among processes
         self.helps: dict = {}
         self.defaults: dict = {"seed": 0} if "seed" in parameters else {}
         self.values: dict = {}
@@ -55,12 +55,12 @@ class Experiment:
                 self.defaults[key], self.helps[key] = default, what
 
     def add_options(self, parser):
-        """Add the shared options, and a line for each of the experiment's own."""
+        """Add the shared options, and the experiment's own."""
         add = parser.add_argument
         add_common(parser, self.given, self.model, self.tokens)
-        add("also", nargs="*", metavar="NAME", help="others, run with the same options")
-        add("--csv", nargs="?", const="-", metavar="FILE", help="the rows as CSV, to a file or instead of the table")
-        add("--plot", metavar="PNG", help="draw a picture")
+        add("also", nargs="*", metavar="NAME", help="more experiments to run with the same options")
+        add("--csv", nargs="?", const="-", metavar="FILE", help="the rows as CSV, to FILE or in place of the table")
+        add("--plot", metavar="PNG", help="plot the result")
         for key, what in self.helps.items():
             default = self.defaults[key]
             several = isinstance(default, tuple)
@@ -78,19 +78,19 @@ class Experiment:
         """Measure, print, and draw."""
         if args.also:
             if unknown := {*args.also} - {*EXPERIMENTS}:
-                raise ValueError(f"{' '.join(unknown)} cannot be reproduced; `minisink reproduce list` names what can")
+                raise ValueError(f"{' '.join(unknown)} cannot be reproduced; `minisink reproduce list` shows what can")
             if args.plot or args.csv not in (None, "-"):
-                raise ValueError("several experiments, one file: write all into a folder, with --out")
+                raise ValueError("several experiments cannot share a file; write them to a folder with --out")
             return run_all(changed(args, only=[self.name, *args.also]))
         check_outputs(args)
         if args.jobs != 1 and not self.shares:
             shared = ", ".join(name for name, one in EXPERIMENTS.items() if one.shares)
-            raise ValueError(f"--jobs: {self.name} has nothing to share among processes; these have: {shared}")
+            raise ValueError(f"--jobs: {self.name} cannot be divided among processes; these can: {shared}")
         report(self, args)
         return 0
 
     def options(self, args):
-        """Return the options for `run`: those given, and with --fast the experiment's FAST for the others."""
+        """Return the options for `run`: those given, and with --fast the experiment's FAST for the rest."""
         given = {key: value for key, value in vars(args).items() if value is not None}
         given = (self.module.FAST if args.fast else {}) | given
         options = {key: given[key] for key in self.defaults if key in given}
@@ -121,7 +121,7 @@ class Experiment:
         return [inputs[key] for key in self.given]
 
     def command(self, args):
-        """Return the command that runs this again."""
+        """Return the command that reruns this."""
         words = ["minisink", "reproduce", self.name]
         for key, value in vars(args).items():
             if key in (*self.defaults, "model", "text", "tokens", "seed", "fast", "no_bos"):
@@ -132,7 +132,7 @@ class Experiment:
         return shlex.join(words)
 
     def own(self, args):
-        """Return this experiment's defaults, with the options given to several experiments that it has."""
+        """Return this experiment's defaults, overridden by those of `args` that it has."""
         parser = argparse.ArgumentParser()
         self.add_options(parser)
         own = parser.parse_args([])
@@ -142,18 +142,18 @@ class Experiment:
         return changed(own, **given)
 
 
-def add_common(parser, given, model=None, tokens="each its own"):
-    """Add the options that every experiment has, as far as it is given a model or a text."""
+def add_common(parser, given, model=None, tokens="by experiment"):
+    """Add the options of every experiment; those for a model or a text only if `given` names it."""
     add = parser.add_argument
     if {"model", "models"} & {*given}:
         add_model(parser, model)
     if {"text", "ids", "texts"} & {*given}:
         several = {"nargs": "+"} if "texts" in given else {}
-        add("--text", metavar="FILE", help="a UTF-8 text (the story that ships)", **several)
+        add("--text", metavar="FILE", help="a UTF-8 text (the shipped story)", **several)
     if {"ids", "texts"} & {*given}:
-        add("--tokens", type=int, metavar="N", help=f"how much of it ({tokens})")
+        add("--tokens", type=int, metavar="N", help=f"how much of it to read ({tokens})")
         add_no_bos(parser)
-    add("--seed", type=int, default=0, metavar="N", help="seed of the draws; of a text, which stretch is read (0)")
+    add("--seed", type=int, default=0, metavar="N", help="random seed; it also picks the stretch of a text (0)")
     add("--fast", action="store_true", help="a first look, in seconds")
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the rows (%(default)s)")
     add("--json", action="store_true", help="print JSON instead of a table")
@@ -161,7 +161,7 @@ def add_common(parser, given, model=None, tokens="each its own"):
 
 
 def check_outputs(args):
-    """Refuse before the work what could not be done or written after it."""
+    """Refuse, before any work, a seed or a path that would fail after it."""
     at_least(args, seed=0)
     check_picture(getattr(args, "plot", None))
     if getattr(args, "csv", None) not in (None, "-"):
@@ -177,13 +177,13 @@ def _flag(key):
 
 
 def add_options_of_all(parser):
-    only = "some of them (see list)"
+    only = "run only these (see `minisink reproduce list`)"
     parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, metavar="NAME", help=only)
     add_common(parser, ["text", "ids", "model"])
 
 
 def run_all(args):
-    """Run the experiments one after another; name those that cannot be measured, and print which shows what."""
+    """Run the experiments one after another; report those that cannot be measured, and print what each shows."""
     check_outputs(args)
     rows, failed = [], False
     for name in args.only or EXPERIMENTS:
@@ -212,8 +212,8 @@ def show_list(args):
 
 
 EXPERIMENTS = {name: Experiment(name) for name in NAMES}
-_LIST = {"PURPOSE": "what can be reproduced", "EXAMPLE": "minisink reproduce list", "run": show_list}
-_ALL = {"PURPOSE": "every figure and table, one after another", "EXAMPLE": "minisink reproduce all --fast"}
+_LIST = {"PURPOSE": "list what can be reproduced", "EXAMPLE": "minisink reproduce list", "run": show_list}
+_ALL = {"PURPOSE": "measure every figure and table, one after another", "EXAMPLE": "minisink reproduce all --fast"}
 COMMANDS: dict = {
     "list": SimpleNamespace(add_options=partial(add_json, what="print JSON"), **_LIST),
     "all": SimpleNamespace(add_options=add_options_of_all, run=run_all, **_ALL),

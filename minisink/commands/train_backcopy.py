@@ -45,7 +45,7 @@ def run(args):
 
 
 def _bars(start, look, first):
-    """List the bars of a panel; the loss above the floor at the start is a full one."""
+    """List the bars of a panel; a full bar is the loss above the floor at the start."""
     floor, idle, busy = look["floor"], look["bos_from_nontrigger"], look["bos_from_trigger"]
     highest, over = start["loss"] - floor, look["loss"] - floor
     return [
@@ -76,17 +76,17 @@ def _draw(history, path, first):
     curves = {name: [look[name] for _, look in history] for name in last}
     idle, busy = curves["bos_from_nontrigger"], curves["bos_from_trigger"]
     title = f"After {steps[-1]:,} steps {first} gets {idle[-1]:.2f} of the weight of idle tokens and {busy[-1]:.2f} of "
-    title += f"that of triggers; its value is {last['value_ratio']:.2f} of the others'"
+    title += f"that of triggers; its value is {last['value_ratio']:.2f} times as long as other values"
     with picture(path, title) as figure:
         loss, weight, value = figure.subplots(1, 3)
         loss.plot(steps, curves["loss"], label="model")
         loss.axhline(last["floor"], color=GREY, ls="--", label="floor")
         loss.set(title="loss (nats)", xlabel="step")
-        weight.plot(steps, idle, label="from idle")
+        weight.plot(steps, idle, label="from idle tokens")
         weight.plot(steps, busy, label="from triggers")
-        are_shares = max(idle + busy) <= 1.0  # those of ReLU need not be
+        are_shares = max(idle + busy) <= 1.0  # ReLU's weights need not be
         weight.set(title=f"weight on {first}", xlabel="step", ylim=(-0.03, 1.03) if are_shares else None)
         value.plot(steps, curves["value_ratio"])
-        value.set(title=f"value of {first} / others'", xlabel="step", ylim=(0, None))
+        value.set(title=f"|value of {first}| / |other values|", xlabel="step", ylim=(0, None))
         loss.legend()
         weight.legend()

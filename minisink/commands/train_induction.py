@@ -30,8 +30,8 @@ def add_options(parser):
     add("--n-blocks", type=int, default=experiment.N_BLOCKS, metavar="N", help="blocks fetched (%(default)s)")
     add("--block", type=int, default=experiment.BLOCK, metavar="N", help="tokens per block (%(default)s)")
     add("--texts", type=int, default=8, metavar="N", help="texts to read per gap (%(default)s)")
-    add("--seeds", type=int, default=3, metavar="N", help="trainings, for a mean and its spread (%(default)s)")
-    add_training(parser, seed="the first", layers=(2, "; one cannot learn it"), steps=600, rate="0.01")
+    add("--seeds", type=int, default=3, metavar="N", help="training runs, for a mean and its spread (%(default)s)")
+    add_training(parser, seed="the first run", layers=(2, "; one layer cannot learn the task"), steps=600, rate="0.01")
 
 
 def run(args):
@@ -71,14 +71,14 @@ def _bars(_, look):
     return [
         ("loss, first reading", look["first"] / CHANCE, f"{look['first']:.2f} nats (chance {CHANCE:.2f})"),
         ("loss, second reading", look["second"] / CHANCE, f"{look['second']:.2f} nats"),
-        ("weight on the one before", look["previous"], f"{look['previous']:.2f} by {heads['previous']}"),
+        ("weight on the previous", look["previous"], f"{look['previous']:.2f} by {heads['previous']}"),
         ("weight on what came next", look["induction"], f"{look['induction']:.2f} by {heads['induction']}"),
     ]
 
 
 def _show(args, result):
-    several = f"mean and deviation of {args.seeds} trainings" if args.seeds > 1 else "one training"
-    about = f"A segment of {SEGMENT} symbols, a gap, the segment again: nats per symbol of the second time, {several} "
+    several = f"mean and deviation of {args.seeds} training runs" if args.seeds > 1 else "one training run"
+    about = f"A segment of {SEGMENT} symbols, a gap, the segment again: nats per symbol the second time, {several} "
     about += f"on texts of {LENGTH} tokens. Chance is {CHANCE:.2f}. All but dense have {args.cache} slots: a window, "
     about += f"or one sink and a window; retrieval sees {args.n_blocks} blocks of {args.block} evicted tokens too."
     print(f"\n{wrap(about)}\n")
@@ -96,7 +96,7 @@ def _show(args, result):
 
 
 def _draw(path, histories, result):
-    """Draw each training over its steps (losses, weights), and what is remembered after each gap."""
+    """Plot each training run over its steps (losses, weights), and what is remembered after each gap."""
     gaps, losses = result["gaps"], {row["method"]: row["mean"] for row in result["rows"]}
     costs = ", ".join(f"{name} {curve[-1]:.2f}" for name, curve in losses.items())
     title = f"With {gaps[-1]:,} symbols between two readings, the second costs, in nats (chance {CHANCE:.2f}): {costs}"
@@ -104,13 +104,13 @@ def _draw(path, histories, result):
         loss, weight, remembered = figure.subplots(1, 3)
         dashed, solid = {"color": GREY, "ls": "--"}, {"color": BLUE, "ls": "-"}
         curves = [(loss, "first", "first", dashed), (loss, "second", "second", solid)]
-        curves += [(weight, "previous", "one before", dashed), (weight, "induction", "what came next", solid)]
+        curves += [(weight, "previous", "previous one", dashed), (weight, "induction", "what came next", solid)]
         for i, history in enumerate(histories):
             steps = [step for step, _ in history]
             for axes, name, label, style in curves:
                 axes.plot(steps, [look[name] for _, look in history], label="_" if i else label, **style)
         loss.set(title="nats, by reading", xlabel="step", ylim=(0, None))
-        weight.set(title="weight of best head", xlabel="step", ylim=(-0.03, 1.03))
+        weight.set(title="weight of the best head", xlabel="step", ylim=(-0.03, 1.03))
         places = range(len(gaps))
         for name, curve in losses.items():
             remembered.plot(places, curve, marker="o", label=name, **STYLES[name])

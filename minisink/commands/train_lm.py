@@ -1,4 +1,4 @@
-"""``minisink train lm``: a language model from text files."""
+"""``minisink train lm``: train a language model on text files."""
 
 import os
 import sys
@@ -27,21 +27,21 @@ def add_options(parser):
     add = parser.add_argument
     add("--text", nargs="+", type=Path, required=True, metavar="FILE", help="UTF-8 text files")
     add("--out", type=Path, required=True, metavar="FOLDER", help="Hugging Face folder to write")
-    add("--valid", nargs="+", type=Path, metavar="FILE", help="held-out text (the last 1 %%)")
-    add("--tokens", type=Path, metavar="FILE", help=".npy file to keep the encoded text")
-    add("--resume", action="store_true", help="continue from the checkpoint in --out; everything else as before")
-    lm_model.add_options(parser.add_argument_group("the model"))
+    add("--valid", nargs="+", type=Path, metavar="FILE", help="held-out text (the last 1%%)")
+    add("--tokens", type=Path, metavar="FILE", help=".npy file that caches the encoded text")
+    add("--resume", action="store_true", help="continue from the checkpoint in --out; give the other options as before")
+    lm_model.add_options(parser.add_argument_group("model"))
     parser.set_defaults(**vars(Recipe()))
-    add = parser.add_argument_group("the training").add_argument
+    add = parser.add_argument_group("training").add_argument
     add("--sample-start", choices=("bos", "none"), help="samples start with <s>, or anywhere (%(default)s)")
     add("--steps", type=int, dest="n_steps", metavar="N", help="(%(default)s)")
     add("--batch", type=int, metavar="N", help="samples per step (%(default)s)")
     add("--context", type=int, metavar="N", help="tokens per sample (%(default)s)")
     add("--rate", type=float, metavar="X", help="peak learning rate (%(default)s)")
     add("--warmup", type=int, metavar="N", help="warm-up steps (%(default)s)")
-    add("--decay", type=float, metavar="X", help="final share of the steps in which the rate falls to 0 (%(default)s)")
-    add("--weight-decay", type=float, metavar="X", help="decay of matrices (%(default)s)")
-    add("--seed", type=int, metavar="N", help="seed of weights and samples; with --init only of samples (%(default)s)")
+    add("--decay", type=float, metavar="X", help="final share of the steps, while the rate falls to 0 (%(default)s)")
+    add("--weight-decay", type=float, metavar="X", help="weight decay of the matrices (%(default)s)")
+    add("--seed", type=int, metavar="N", help="seed of weights and samples; with --init, of samples only (%(default)s)")
     add("--eval-every", type=int, default=50, metavar="N", help="steps between rows of the log (%(default)s)")
     add("--save-every", type=int, default=200, metavar="N", help="steps between checkpoints (%(default)s)")
     add("--workers", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="threads (%(default)s)")
@@ -53,7 +53,7 @@ def run(args):
     at_least(args, eval_every=1, save_every=1, workers=1)
     args.shared = args.embedding == "shared" and args.sample_start == "bos"
     recipe = Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)})
-    check_writable(args.out, resume=args.resume)  # before minutes go into the text
+    check_writable(args.out, resume=args.resume)  # before spending minutes on the text
     check_folder(args.tokens)
     with lock_files(args.out / log.FILE):
         return _train(args, recipe)
@@ -69,7 +69,7 @@ def _train(args, recipe):
     same = {name: getattr(args, name) for name in ("resume", "device", "workers", "dtype")}
     training = Training(config, recipe, ids, valid, args.out, tokenizer, start=start, **same)
     if known:
-        print(f"text as kept in {args.tokens}, not from --text")
+        print(f"using the encoded text in {args.tokens} instead of --text")
     n = n_parameters(named_shapes(config))
     print(f"{n:,} parameters, {len(ids):,} tokens of text, {recipe.n_steps} steps of {recipe.batch} x {recipe.context}")
     print(f"losses in nats per token, weights layer by layer\n\n{HEADER}", flush=True)
@@ -101,7 +101,7 @@ def _text(args, tokenizer):
 
 
 def _line(row):
-    """Return a row of the log, for reading below `HEADER`."""
+    """Return a row of the log, aligned with `HEADER`."""
     sinks = " ".join(f"{value:.2f}" for name, value in row.items() if name.startswith("sink_"))
     gap = row["window_nll"] - row["one_sink_nll"]
     begin = f"{row['step']:6d} {row['seconds']:5.0f} s  {row['loss']:5.3f}"

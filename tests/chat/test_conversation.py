@@ -251,9 +251,9 @@ def test_states_that_do_not_fit(tmp_path):
     other = chatty.model(template=None, seed=1)
     for model, changes, message in (
         (other, {}, "state of another model"),
-        (MODEL, {"method": Window(20)}, r"made with Streaming\(n_sinks=2, .*, and this is Window\(window=20"),
-        (MODEL, {"method": Streaming(2, 21)}, "made with .*window=20, .*, and this is .*window=21"),
-        (MODEL, {"method": Streaming(3, 20)}, "made with .*n_sinks=2, .*, and this is .*n_sinks=3"),
+        (MODEL, {"method": Window(20)}, r"made with Streaming\(n_sinks=2, .*, but this is Window\(window=20"),
+        (MODEL, {"method": Streaming(2, 21)}, "made with .*window=20, .*, but this is .*window=21"),
+        (MODEL, {"method": Streaming(3, 20)}, "made with .*n_sinks=2, .*, but this is .*n_sinks=3"),
         (MODEL, {"system": "be short"}, "a chat with another system message or template"),
         (MODEL, {"readable": True}, "made with readable=False"),
     ):

@@ -146,7 +146,7 @@ REFUSED = {
     "start": (saying("m.content[:5]"), "should write the words of user once; it has none"),
     "lower": (saying("m.content | lower"), "changes these words, .* it writes 'yes"),
     "line ends": (saying("m.content.rstrip('\n')"), "changes these words, or tests what they are: it writes '<"),
-    "counts": ("{% for m in messages %}{{ loop.index ~ m['content'] }}{% endfor %}", "does not write every turn alike"),
+    "counts": ("{% for m in messages %}{{ loop.index ~ m['content'] }}{% endfor %}", "does not write every turn the"),
 }
 
 

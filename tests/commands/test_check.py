@@ -111,7 +111,7 @@ def test_where_the_numbers_are_explained_is_said_once_if_there_are_any(run, stud
         (["student.py", "--gradescope", "no/results.json"], "no/results.json: cannot be written"),
         (["student.py", "--classroom50", "."], "a folder; a file is needed"),
         (["student.py", "--gradescope", "student.py"], "this is the student's file"),
-        (["student.py", "--template"], "exists, and is not overwritten"),
+        (["student.py", "--template"], "already exists and will not be overwritten"),
         (["no/student.py", "--template"], "cannot be written"),
         (["mine.ipynb", "--template"], "mine.ipynb: the template is a Python file; give a name that ends in .py"),
     ],

@@ -268,9 +268,9 @@ def test_a_folder_without_a_hand_in_is_refused_before_anything_is_written(run, c
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--jobs", "0"], "--jobs is 0; it must be 1 or more"),
+        (["--jobs", "0"], "--jobs is 0; it must be from 1 to 64"),
         (["--jobs", "-2"], "--jobs is -2"),
-        (["--jobs", "65"], "64 at most"),
+        (["--jobs", "65"], "from 1 to 64"),
         (["--csv", "no/marks.csv"], "no/marks.csv: cannot be written"),
         (["--csv", "hw"], "hw: a folder; a file is needed"),
         (["--csv", "hw/ada.py"], "hw/ada.py: already exists"),

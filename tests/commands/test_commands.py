@@ -318,7 +318,7 @@ def test_a_text_that_ended_needs_a_prompt(works, run, tmp_path, models):
     (folder / "config.json").write_text(json.dumps(raw | {"eos_token_id": list(range(17))}), encoding="utf-8")
     argv = ["generate", "--model", folder, "--state", "s"]
     assert works(*argv, "--prompt", "w1 w2") == "w1 w2\n"
-    assert run(*argv) == (2, "", "minisink: error: s: has come to its end; --prompt continues it\n")
+    assert run(*argv) == (2, "", "minisink: error: s: its text has ended; --prompt continues it\n")
     assert works(*argv, "--prompt", "w3") == "w3\n"
 
 

@@ -172,7 +172,7 @@ def test_a_port_that_is_none_is_said_so(capsys, number):
 
 
 @pytest.mark.parametrize(
-    ("in_a_clone", "says"), [(True, "not built yet; this does it in a minute: cd "), (False, "unlike a release's")]
+    ("in_a_clone", "says"), [(True, "not built yet; this builds them in a minute: cd "), (False, "unlike a release's")]
 )
 def test_without_pages_it_says_how_to_build_them(tmp_path, monkeypatch, capsys, in_a_clone, says):
     monkeypatch.setattr(docs, "__file__", str(tmp_path / "minisink" / "commands" / "docs.py"))

@@ -76,13 +76,13 @@ def test_a_file_of_another_kind_is_refused(run, tmp_path, written, said):
 @pytest.mark.parametrize("option", [("--window", 5), ("--method", "window")])
 def test_a_cache_without_steps_is_not_passed_over(run, option):
     status, _, err = run("inspect", TEXT, *option)
-    assert status == 2 and "--method and --window are those of --steps FILE" in err
+    assert status == 2 and "--method and --window need --steps FILE" in err
 
 
 def test_a_model_that_is_too_large_is_refused(run, monkeypatch, tmp_path):
     monkeypatch.setattr("minisink.live.page.MOST_BYTES", 1_000_000)
     status, _, err = run("live", "--write", "page.html")
-    assert status == 2 and "novels: 2 MB in half precision; a page takes 1 MB" in err
+    assert status == 2 and "novels: 2 MB in half precision; a page holds 1 MB" in err
     assert not (tmp_path / "page.html").exists()
 
 

@@ -73,9 +73,9 @@ WRONG = {
     "a method": (["--method", "dense"], r"Dense(positions='slot') cannot be measured in parts: it keeps every token"),
     "csv": (["--csv", "a.csv"], "--part writes its own file; --csv and --plot go with --merge"),
     "a state": (["--resume", "a"], "--resume: not allowed with argument --part"),
-    "beyond": (["--part", "5/4"], "--part is '5/4'; the third of sixteen is 3/16"),
+    "beyond": (["--part", "5/4"], "--part is '5/4'; write the third of sixteen as 3/16"),
     "zero": (["--part", "0/4"], "--part is '0/4'"),
-    "negative": (["--part", "-1/4"], "--part is '-1/4'; the third of sixteen is 3/16"),
+    "negative": (["--part", "-1/4"], "--part is '-1/4'; write the third of sixteen as 3/16"),
     "one number": (["--part", "4"], "--part is '4'"),
     "no jobs": (["--jobs", "0"], "jobs is 0; it must be a whole number of 1 or more"),
     "two ways": (["--jobs", "2", "--dask", "tcp://x:1"], "not allowed with argument --jobs"),
@@ -157,7 +157,7 @@ def test_a_run_in_parts_stops_and_goes_on(command, monkeypatch):
     assert (status, err) == (0, f"minisink: state continues after {n:,} tokens\n")
     assert json.loads(out)["resumed_after"] == n
     assert Path("run.csv").read_bytes() == Path("whole.csv").read_bytes()
-    assert command("--jobs", 2, *argv)[2] == "minisink: state is of a finished run; nothing is left to do\n"
+    assert command("--jobs", 2, *argv)[2] == "minisink: state is from a finished run; nothing is left to do\n"
 
 
 @pytest.fixture

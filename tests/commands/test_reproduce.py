@@ -268,6 +268,6 @@ def test_jobs_where_there_is_nothing_to_share(run):
     """One line that names those that have; no job at all is another."""
     status, _, said = run("reproduce", "metric", "--jobs", 2)
     shared = "methods, sink-count, cache-size, streameval, pass-key, sink-or-position"
-    assert (status, said.count("\n")) == (2, 1) and f"these have: {shared}" in said
+    assert (status, said.count("\n")) == (2, 1) and f"these can: {shared}" in said
     status, _, said = run("reproduce", "cache-size", "--fast", "--jobs", 0)
     assert (status, said.count("\n")) == (2, 1) and "jobs is 0" in said

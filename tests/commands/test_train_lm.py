@@ -81,7 +81,7 @@ def test_tokens_are_kept_and_read_again(text, tmp_path, capsys):
     command("--text", text, "--out", tmp_path / "two", *SMALL, "--tokens", kept, "--tokenizer",
             tmp_path / "one/tokenizer.json")  # fmt: skip
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
-    assert f"text as kept in {kept}, not from --text" in capsys.readouterr().out
+    assert f"using the encoded text in {kept} instead of --text" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("what", [b"not numpy", b"", "floats", "a list of lists"])
@@ -326,7 +326,7 @@ def test_a_tokenizer_with_another_first_token(text, tmp_path):
     raw["added_tokens"][0]["id"] = 1
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
     how = ("--text", text, "--out", tmp_path / "out", *SMALL, "--tokenizer", tmp_path / "tokenizer.json")
-    with pytest.raises(ValueError, match="<s> is id 1 of the tokenizer.*--embedding untied"):
+    with pytest.raises(ValueError, match="<s> has id 1 in the tokenizer.*--embedding untied"):
         command(*how)
     command(*how, "--embedding", "untied")
     assert load(tmp_path / "out").config.bos == 1

@@ -424,7 +424,7 @@ def test_ctrl_c_and_the_same_command_again(command, monkeypatch):
 
     before = {path: path.read_bytes() for path in Path().iterdir() if path.suffix in (".csv", ".safetensors")}
     status, out, err = command(*argv)
-    assert status == 0 and err == "minisink: state.safetensors is of a finished run; nothing is left to do\n"
+    assert status == 0 and err == "minisink: state.safetensors is from a finished run; nothing is left to do\n"
     assert json.loads(out)["perplexity"] == about["perplexity"]
     assert {path: path.read_bytes() for path in before} == before
 

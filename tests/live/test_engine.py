@@ -75,7 +75,7 @@ def test_losses_of_a_longer_text_are_the_same(name):
 def test_other_llamas_run_too(stories_folder, novels):
     """Grouped heads; but its tokenizer is of another kind, which is said before anything is written."""
     model = load(stories_folder, dtype="float64")
-    with pytest.raises(ValueError, match=r"its tokenizer has .*; the page only knows GPT-2's byte-level BPE"):
+    with pytest.raises(ValueError, match=r"its tokenizer has .*; the page only has GPT-2's byte-level BPE"):
         pack(model)
     model.tokenizer = novels.tokenizer
     assert complaint(model, np.arange(5, 300, 9), METHODS) is None

@@ -103,7 +103,7 @@ def test_the_short_text_of_the_plan_is_warned_about(capsys, tmp_path, monkeypatc
     Path("short.txt").write_text(line + "\n", encoding="utf-8")
     (tokens,) = re.findall(r"Then a text of (\d+) tokens: \| `minisink ppl short.txt`", text_of("plan"))
     assert main(["ppl", "short.txt"]) == 0
-    assert f"short.txt has {tokens} tokens and 256 are kept in sight: nothing was evicted" in capsys.readouterr().err
+    assert f"short.txt has {tokens} tokens, and 256 are kept: nothing was evicted" in capsys.readouterr().err
 
 
 @pytest.mark.slow
