@@ -1,7 +1,7 @@
 """Turns: a person's words in, an answer out, for as long as anyone talks, in constant memory.
 
 Each turn is read once, after what the cache has kept of earlier turns. What has left the cache is forgotten;
-`Conversation.in_view` tells which turns are still there.
+`Conversation.in_view` lists the turns that are still there.
 """
 
 from collections import deque
@@ -24,11 +24,11 @@ from .template import Template, template_of
 
 
 class Conversation:
-    """A chat with a model under one method, by default `Streaming` with 256 keys, or as many as it was trained for.
+    """A chat with a model under one method, by default `Streaming` with 256 keys, or its trained length if less.
 
     The system message is *not* a sink: it leaves the cache like everything else. With `pin_system` all of it is kept
-    as sinks, instead of the method's `n_sinks` tokens. The window is shorter by as much, so the cache has the same
-    size. `readable` and `draws` are as in `generation.Stream`.
+    as sinks, instead of the method's `n_sinks` tokens, and the window shrinks so that the cache keeps its size.
+    `readable` and `draws` are as in `generation.Stream`.
 
     Raise ValueError for a model that cannot chat (`template.TemplateError`), or an option out of range. An example::
 
@@ -46,7 +46,7 @@ class Conversation:
             method = _pin(method, self.n_pinned)
         self.stream = Stream(model, method, readable=readable, **draws)
         self.n_turns, self.before = 0, 0  # `before`: tokens seen by streams before this one
-        self.starts = deque()  # of the turns in view: token_index of the first token; each turn ends at the next
+        self.starts = deque()  # token_index of the first token of each turn in view; a turn ends at the next
 
     @property
     def ends(self):
@@ -55,7 +55,7 @@ class Conversation:
 
     @property
     def n_seen(self):
-        """Tokens of the whole conversation that have been read."""
+        """Number of tokens read in the whole conversation."""
         return self.before + self.stream.n_seen
 
     @property
@@ -69,7 +69,7 @@ class Conversation:
 
         Close it to stop the answer. Raise ValueError at once for a turn without words.
         """
-        prompt = self._prompt_ids(words)  # refuses a turn before making an iterator
+        prompt = self._prompt_ids(words)  # raises before there is an iterator
 
         def tokens():
             with self._turn():
@@ -123,11 +123,11 @@ class Conversation:
         self.n_turns, self.before, self.starts = 0, 0, deque()
 
     def switch_method(self, method):
-        """Continue with another method, which reads what is in view again into a new cache."""
-        n_seen, n_dropped = self.n_seen, self.stream.n_seen - self.stream.n_held  # not read again
+        """Continue with another method, which rereads what is in view into a new cache."""
+        n_seen, n_dropped = self.n_seen, self.stream.n_seen - self.stream.n_held  # dropped: not reread
         self.stream = self.stream.under(method)
         self.before = n_seen - self.stream.n_seen
-        self.starts = deque(start - n_dropped for start in self.starts)  # below 0 for tokens not read again
+        self.starts = deque(start - n_dropped for start in self.starts)  # below 0 for tokens not reread
         self._drop_turns()
 
     def save(self, path):
@@ -140,7 +140,7 @@ class Conversation:
     def load(self, path):
         """Continue from a file that `save` wrote, bit for bit; errors as in `stream.load_stream`.
 
-        It continues at the saved time: a template that writes the date would write another tomorrow.
+        It keeps the saved time, because a template that writes the date would write a different one tomorrow.
         """
         about, arrays = load_state(path, KIND, WHAT)
         with reading(path, WHAT):
@@ -151,7 +151,7 @@ class Conversation:
                 raise ValueError(f"{path}: is the state of {earlier if 'turns' in saved else 'a text, not a chat'}")
             theirs = (saved["system"], saved["template"], saved["pinned"] > 0)
             if theirs != (self.system, self.model.chat_template, self.n_pinned > 0):
-                other = "a chat with another system message or template; give the same"
+                other = "a chat with another system message or template; use the same"
                 raise ValueError(f"{path}: is the state of {other}")
             template = template_of(self.model, system=self.system, now=datetime.fromisoformat(saved["now"]))
             n_pinned = template.n_system_tokens() if self.n_pinned else 0
@@ -168,19 +168,19 @@ class Conversation:
         self.n_turns, self.before, self.starts = n_turns, saved["before"], deque(edges[:-1])
 
     def _method_pinned(self, n_pinned, saved):
-        """Return the method to continue with: with as many sinks as the saved system message."""
+        """Return the method to continue with: with one sink per token of the saved system message."""
         method: Any = self.stream.method
         windows = (method.window, max(1, method.capacity - n_pinned)) if n_pinned and method.window else ()
         return saved if saved in [replace(method, n_sinks=n_pinned, window=window) for window in windows] else method
 
 
 def _places(n_turns, edges):
-    """List the number of each of the latest turns, its first token_index and that of the next, all of the `edges`."""
+    """List [number, first token_index, the next turn's first token_index] for each of the latest turns."""
     return [[number, *place] for number, place in enumerate(pairwise(edges), n_turns - len(edges) + 2)]
 
 
 def _pin(method, n_sinks):
-    """Return `method` with as many sinks and the same capacity."""
+    """Return `method` with `n_sinks` sinks and the same capacity."""
     field = getattr(method, "__dataclass_fields__", {}).get("n_sinks")
     if field is None or not field.init:
         raise ValueError(f"{method!r}: only a method with sinks can pin a system message")

@@ -1,17 +1,17 @@
 """The renderer of a chat template: jinja2's sandbox, with the names and settings that transformers gives a template.
 
 A template is a program from a file that somebody else wrote. The sandbox keeps it from files and from the attributes
-of Python objects (``__class__``); an endless loop is ended with Ctrl-C.
+of Python objects (``__class__``); Ctrl-C ends an endless loop.
 """
 
 import json
 
 
 def renderer(template, names, now):
-    """Return ``render(messages, begin) -> str`` of a template.
+    """Return ``render(messages, begin) -> str`` for a template.
 
-    `messages` are dicts with "role" and "content"; with `begin` the beginning of an answer follows. `names` are those
-    of the special tokens, ``bos_token`` and the like. It is always `now`, a datetime, for a template that asks.
+    `messages` are dicts with "role" and "content"; with `begin`, the beginning of an answer follows. `names` maps
+    ``bos_token`` and the like to special tokens. A template that asks for the time always gets `now`, a datetime.
     """
     from jinja2 import nodes
     from jinja2.exceptions import TemplateError

@@ -1,7 +1,7 @@
 """Scripted conversations, one turn per line, and their statistics.
 
-The assistant's reply may follow after a TAB. It is then scored instead of generated: the same words for every method,
-so that the figure does not depend on chance.
+The assistant's reply may follow after a TAB. It is then scored instead of generated, so that every method gets the same
+words and its score does not depend on chance.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from ..experiments.last_words import repeated
 from ..system.files import read_text
 
-FOLDER = Path(__file__).parent / "turns"  # those that ship
+FOLDER = Path(__file__).parent / "turns"  # the shipped scripts
 
 
 class Line(NamedTuple):
@@ -34,7 +34,7 @@ def shipped():
 def read_turns(path):
     """Return the turns (`Line`) of a file, or of the shipped script of that name.
 
-    A line ends only where a person pressed Enter, not at other line ends of Unicode or Python.
+    A line ends only where a person pressed Enter, not at other characters that Unicode or Python counts as line ends.
 
     Raise ValueError for a file that cannot be read or has no turns, and for a line without words or an empty reply.
     """

@@ -17,7 +17,7 @@ KIND, WHAT = "minisink_stream", "a saved state of a chat or a generated text"
 
 
 def n_kept(stream: Stream) -> int:
-    """Return how many tokens' keys and values are kept: in view, or with retrieval able to come back."""
+    """Return how many tokens' keys and values are kept: those in view, and those that retrieval can bring back."""
     if stream.cache is None:
         return 0
     if not isinstance(stream.method, Retrieval):
@@ -43,7 +43,7 @@ def save_stream(stream: Stream, path, **more) -> None:
 def load_stream(stream: Stream, path) -> dict:
     """Continue from a file that `save_stream` wrote, and return its `more`.
 
-    Raise ValueError for any other file, or another model's or method's state, and change nothing.
+    Raise ValueError, and change nothing, for any other file, or for the state of another model or method.
     """
     about, arrays = load_state(path, KIND, WHAT)
     with reading(path, WHAT):
@@ -56,11 +56,11 @@ def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
     model, method, n_seen = stream.model, method_from(about["method"]), about["n_seen"]
     ours, cache = stream.method, None
     if isinstance(method, Recompute) and isinstance(ours, Recompute):
-        ours = Recompute(ours.window, method.lead)  # the lead is the saved text's
+        ours = Recompute(ours.window, method.lead)  # keep the saved text's lead
     if method != ours:
-        raise ValueError(f"{path}: was made with {method!r}, and this is {ours!r}")
+        raise ValueError(f"{path}: was made with {method!r}, but this is {ours!r}")
     if (saved := about["readable"]) != stream.readable:
-        raise ValueError(f"{path}: was made with readable={saved!r}, and this is readable={stream.readable}")
+        raise ValueError(f"{path}: was made with readable={saved!r}, but this is readable={stream.readable}")
     if not isinstance(method, Recompute):
         cache = cache_from(about["cache"], arrays, model.weights.embed, model.config)
         if type(cache) is not type(stream.cache) or cache.policy != method or cache.n_seen < n_seen:
@@ -71,11 +71,11 @@ def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
     n_sinks = min(n_seen, getattr(method, "n_sinks", 0))
     n_window = n_seen - n_sinks if method.window is None else min(n_seen - n_sinks, method.window)
     if (len(ids["sink_ids"]), len(ids["window_ids"])) != (n_sinks, n_window):
-        raise ValueError(f"its ids are not of the tokens that {method!r} keeps of {n_seen}")
+        raise ValueError(f"its ids do not match the tokens that {method!r} keeps of {n_seen}")
     random = random_from(about["random"])
     read, cache = reader(model, method, readable=stream.readable) if cache is None else reader(model, cache=cache)
     if cache is None and ids["window_ids"]:
-        read(ids["window_ids"])  # re-computation has only its tokens
+        read(ids["window_ids"])  # re-computation keeps only its tokens
     stream._read, stream.cache, stream.method = read, cache, method
     stream.n_seen, stream.pending, stream.sink_ids = n_seen, ids["pending"], ids["sink_ids"]
     stream.window_ids = deque(ids["window_ids"], maxlen=method.window)
@@ -90,7 +90,7 @@ def check_model(stream, path, about):
 
 
 def _digest(model):
-    """Return a hash that identifies a model: of its config, and the first row of every array."""
+    """Return a hash that identifies a model, made from its config and the first row of every array."""
     digest = hashlib.sha256(f"{model.config} {model.dtype}".encode())
     for name, array in sorted(to_arrays(model.config, model.weights).items()):
         digest.update(name.encode() + to_host(array[:1]).tobytes())

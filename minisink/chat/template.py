@@ -1,6 +1,6 @@
-r"""How a conversation is written for a model: the text before, between and after the words of the two.
+r"""How a conversation is written for a model: the text before, between and after what the two speakers say.
 
-A model was trained on conversations with markers in them, which its *chat template* puts there: see `render.chatml`.
+A chat model was trained on conversations with markers, which its *chat template* puts there: see `render.chatml`.
 
 An endless chat cannot render all of itself at every turn. It needs only the *difference* between one rendering and
 the next. So a conversation of stand-ins is rendered once, to see what the template writes around the words; and each
@@ -28,11 +28,11 @@ STAND_IN = "\ue000%s\ue001"  # private use: not in any template
 TRIMS: tuple = (str, str.strip, str.lstrip, str.rstrip)
 MARKS = ("<|im_start|>", "<|im_end|>")  # of ChatML
 WHITE = (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
-BLANKS = "".join(map(chr, WHITE))  # Unicode's, as in tokenizers; Python has four more
+BLANKS = "".join(map(chr, WHITE))  # Unicode's white space, as in tokenizers; Python's has four more
 
 
 class TemplateError(ValueError):
-    """A chat template that cannot be used, or not for these words, and why."""
+    """Why a chat template cannot be used, or cannot be used for these words."""
 
 
 class Template:
@@ -41,7 +41,7 @@ class Template:
     `system` is the system message, or None; `now`, the time for a template that writes the date.
 
     Without jinja2, ChatML is used instead of the model's own template, with a warning. Raise TemplateError for a model
-    without a template and without ChatML's markers; for a template that fails, whose renderings do not continue one
+    with neither a template nor ChatML's markers; for a template that fails, whose renderings do not continue one
     another, or whose ids differ from those of the whole conversation; and later for words that it changes.
     """
 
@@ -72,7 +72,7 @@ class Template:
 
     def reply_ids(self, words, left):
         """Return the ids of a written answer without its end; `left` is the id before it."""
-        text = self._added(1, words, STAND_IN % "user")  # as a past answer, from which some templates cut thoughts
+        text = self._added(1, words, STAND_IN % "user")  # as a past answer, from which some templates cut the reasoning
         said = self._said([*self.answer, *self.turn], text, assistant=words)
         return self._ids(said[: self.answer.index(("assistant",)) + 1], left)
 
@@ -82,7 +82,7 @@ class Template:
 
     def system_ids(self):
         """Return the ids of the system message alone; None if a conversation does not begin with it."""
-        with suppress(TemplateError):  # some write it into the first turn
+        with suppress(TemplateError):  # some templates write it into the first turn
             piece = self._parts(self._render(_talk(0, STAND_IN % "system")), ["system"])
             if self._written(self.first).startswith(self._written(piece)):
                 return self._ids(self._said(piece, self._render(_talk(0, self.system))), begins=True)
@@ -109,7 +109,7 @@ class Template:
             names = [message["role"] for message in talk[len(earlier) :]]
             pieces.append(self._parts(self._rendered_after(earlier, talk, f"message {n}"), names))
         if pieces[3:] != [pieces[1], pieces[2], pieces[1]]:
-            raise self._error("does not write every turn alike")
+            raise self._error("does not write every turn the same way")
         return pieces[:3]
 
     def _parts(self, text, names):
@@ -131,7 +131,7 @@ class Template:
         return self._rendered_after(earlier, _talk(n, self.system, *words), f"{words[-1]!r:.60}")
 
     def _rendered_after(self, earlier, talk, what):
-        """Render a conversation, and return what comes after its `earlier` messages; `what` names the others."""
+        """Render a conversation, and return what comes after its `earlier` messages; `what` describes the rest."""
         before, text = self._render(earlier) if earlier else "", self._render(talk)
         if not text.startswith(before):
             raise self._error(f"rewrites earlier text when {what} is added: a stream cannot be undone")
@@ -183,7 +183,7 @@ class Template:
             raise self._error(f"writes token id {last}, but the model's vocab_size is {vocab_size}")
 
     def _check_ids(self):
-        """Refuse a template whose turns have other ids by themselves than within the conversation."""
+        """Refuse a template whose turns are encoded differently alone than within the conversation."""
         for word in ("Yes", " yes \n"):
             begun = self._encode_whole(self._added(0, word))
             whole = self._encode_whole(self._added(0, word, word, word))
@@ -214,7 +214,7 @@ class Template:
         if not set(self.markers) >= set(MARKS):
             raise TemplateError(f"{model.name}: {missing}")
         if model.chat_template is not None:
-            missing = "jinja2 is not installed (pip install 'minisink[chat]'): plain ChatML instead of the model's own "
+            missing = "jinja2 is not installed (pip install 'minisink[chat]'): using ChatML instead of the model's own "
             warn_caller(missing + "template, which may have its own system message")
         return chatml
 
@@ -223,7 +223,7 @@ class Template:
             return self.renderer(talk, talk[-1]["role"] == "user")  # then an answer begins
         except TemplateError:
             raise
-        except Exception as error:  # whatever a template can raise
+        except Exception as error:  # a template can raise anything
             raise self._error(f"cannot be rendered ({type(error).__name__}: {error})") from None
 
     def _error(self, why):
@@ -236,14 +236,14 @@ def template_of(model, *, system=None, now=None):
 
 
 def _talk(n, system, *words):
-    """Return a conversation: the system message unless None, stand-ins for `n` others, and then these words."""
+    """Return a conversation: the system message unless None, stand-ins for `n` messages, and then these words."""
     contents = [*(STAND_IN % f"{ROLES[i % 2]}{i}" for i in range(n)), *words]
     talk = [{"role": ROLES[i % 2], "content": content} for i, content in enumerate(contents)]
     return talk if system is None else [{"role": "system", "content": system}, *talk]
 
 
 def _without_first_space(model):
-    """Return the model for text after a marker: some tokenizers put a space before a text, but not there."""
+    """Return the model for text after a marker, where tokenizers that put a space before a text put none."""
     if "prepend_scheme=first" not in str(model.tokenizer.pre_tokenizer):
         return model
     later = copy(model)
