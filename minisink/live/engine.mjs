@@ -1,6 +1,6 @@
 // StreamingLLM in plain JavaScript, one token at a time: T = 1 everywhere, so (T, H, D) is (H, D) here.
 //
-// Read it next to the Python it is compared with (tests/live): ../cache.py (`Policy`, `LayerCache`, `KVCache`),
+// Read it next to the Python it is tested against (tests/live): ../cache.py (`Policy`, `LayerCache`, `KVCache`),
 // ../attention.py (`attend`), ../retrieval/cache.py (`fetch`), ../llama.py and ../gpt2.py. The names are the same.
 // Arrays are flat, the last axis fastest, in float64; weights stay in float32. Letters: S visible keys, H query heads,
 // K key/value heads, D width of a head, C width of the model, F width of the MLP, V vocabulary.
@@ -77,10 +77,10 @@ export const dot = (a, b, from_a, from_b, D) => {
 };
 
 export function rotation(config) {  // a function rotate(x, position): (heads, D) -> (heads, D)
-  if (config.model_type === "gpt2") return (x) => x;  // its positions enter in the embedding
+  if (config.model_type === "gpt2") return (x) => x;  // its positions are added to the embedding
   const D = config.head_dim, half = D / 2, tables = new Map();
   return (x, position) => {
-    if (x.position === position) return x.rotated;  // dense: a key stays where it is
+    if (x.position === position) return x.rotated;  // dense: a key keeps its position
     const of = (f) => Float64Array.from(config.frequencies, (w) => f(position * w));  // (D/2,)
     if (!tables.has(position)) tables.set(position, [of(Math.cos), of(Math.sin)]);
     const [cos, sin] = tables.get(position), out = new Float64Array(x.length);
@@ -97,7 +97,7 @@ export function rotation(config) {  // a function rotate(x, position): (heads, D
 
 export function normalise(scores, kind, sink) {  // (S,) -> (S,), in place
   if (kind === "relu" && sink === undefined) return scores.forEach((x, s) => { scores[s] = Math.max(x, 0); });
-  sink ??= kind === "softmax1" ? 0 : -Infinity;  // softmax1: one more score of zero, without key or value
+  sink ??= kind === "softmax1" ? 0 : -Infinity;  // softmax1: an extra score of zero, without key or value
   const largest = scores.reduce((a, b) => Math.max(a, b), sink);
   let total = Math.exp(sink - largest);  // the sink logit competes, and its weight is dropped
   for (let s = 0; s < scores.length; s++) total += scores[s] = Math.exp(scores[s] - largest);
@@ -151,7 +151,7 @@ function fetch(scores, layer) {  // of the stored keys -> [score, place in the s
 function linear(x, w, b) {  // (C,), (F, C), (F,) -> (F,); files.mjs has made each column of (C, F) contiguous
   const [F, C] = w.shape, out = new Float64Array(F), W = w.data;
   let f = 0;
-  for (; f + 3 < F; f += 4) {  // four at once, for which x is read once
+  for (; f + 3 < F; f += 4) {  // four at a time, so that x is read once for all of them
     const r0 = f * C, r1 = r0 + C, r2 = r1 + C, r3 = r2 + C;
     let y0 = 0, y1 = 0, y2 = 0, y3 = 0;
     for (let c = 0; c < C; c++) {
@@ -180,7 +180,7 @@ const silu = (x) => x / (1 + Math.exp(-x));
 const gelu = (x) => 0.5 * x * (1 + Math.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
 const add = (x, y) => x.map((a, c) => a + y[c]);
 
-export function forward(id, model, cache, trace = {}) {  // token id -> logits (V,); the cache takes the token in
+export function forward(id, model, cache, trace = {}) {  // token id -> logits (V,); adds the token to the cache
   const { config, weights } = model, C = config.d_model, gpt2 = config.model_type === "gpt2", eps = config.norm_eps;
   const row = (w, i) => Float64Array.from(w.data.subarray(i * C, i * C + C));
   let x = row(weights.embed, id);  // (C,)

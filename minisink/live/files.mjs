@@ -1,4 +1,4 @@
-// The parts of a model: a config, arrays in a safetensors file under the names of llama.py and gpt2.py, and a
+// The parts of a model: a config, arrays in a safetensors file, named as in llama.py and gpt2.py, and a
 // byte-level BPE (tokenizer.json). page.py writes all three for any model that `minisink.load` reads.
 
 import { rotation } from "./engine.mjs";
@@ -18,7 +18,7 @@ export function read_safetensors(buffer) {  // bytes -> {name: {shape, data}}
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
   delete header.__metadata__;
   for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
-    if (!READ[dtype]) throw new TypeError(`tensor ${name} is of type ${dtype}; F16 and F32 are known`);
+    if (!READ[dtype]) throw new TypeError(`tensor ${name} is of type ${dtype}; F16 and F32 are supported`);
     arrays[name] = { shape, data: READ[dtype](buffer.slice(start + from, start + to)) };
   }
   return arrays;
@@ -36,7 +36,7 @@ export function load({ config, buffer, tokenizer }) {
   return { config, weights, tokenizer: new Tokenizer(tokenizer), rotate: rotation(config) };
 }
 
-// GPT-2's rule, with the spaces of Unicode: letters, digits, or neither, each with a space before it; spaces
+// GPT-2's rule, with Unicode's spaces: a run of letters, digits or other signs, with a space before it; a run of spaces
 const WORDS = new RegExp("'(?:[stmd]|re|ve|ll)| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+"
   + "|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+", "gu");
 
@@ -45,7 +45,7 @@ export class Tokenizer {
     this.special = new Map(added_tokens.map(({ id, content }) => [id, content]));
     this.token = new Map(Object.entries(vocab).map(([token, id]) => [id, token]));
     this.pair = new Map(merges.map(([a, b], rank) => [`${vocab[a]} ${vocab[b]}`, [rank, vocab[a + b]]]));
-    let n = 256;  // each byte has a letter: printable ones themselves, the others those from 256 on
+    let n = 256;  // each byte becomes a letter: a printable byte itself, any other one from 256 up
     const shown = (byte) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
     const letters = Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(shown(byte) ? byte : n++));
     this.byte = new Map(letters.map((letter, byte) => [letter, byte]));
@@ -56,7 +56,7 @@ export class Tokenizer {
     return (text.match(WORDS) ?? []).flatMap((word) => this.merge(word));
   }
 
-  merge(word) {  // of all neighbours the pair learned first becomes one token, until no pair is left
+  merge(word) {  // merge the pair of neighbours that was learned first, until no pair is left
     let ids = Array.from(new TextEncoder().encode(word), (byte) => this.id[byte]);
     for (;;) {
       let best = [Infinity];
@@ -71,7 +71,7 @@ export class Tokenizer {
     }
   }
 
-  decode(ids) {  // special tokens left out
+  decode(ids) {  // leaves out special tokens
     const letters = ids.filter((id) => !this.special.has(id)).flatMap((id) => [...this.token.get(id)]);
     const bytes = Uint8Array.from(letters, (letter) => this.byte.get(letter));
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);

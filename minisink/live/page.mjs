@@ -1,12 +1,12 @@
-// The page: controls, lanes, the curve, the quiz. What it draws are steps of the contract (steps.mjs), computed here or
-// recorded; token texts, names and links are foreign and only become text nodes.
+// The page: controls, lanes, the curve, the quiz. It draws steps of the contract (steps.mjs), computed here or
+// recorded; token texts, names and links are not trusted, so they only become text nodes.
 
 import { Dense, Retrieval, Streaming, Window } from "./engine.mjs";
 import { load } from "./files.mjs";
 import { Lane } from "./steps.mjs";
 
-const MOST_TEXT = 20000, MOST_TOKENS = 4000;  // characters, and tokens, that a page reads
-const EVERY = 32;  // tokens from one copy of the lanes to the next, for the way back
+const MOST_TEXT = 20000, MOST_TOKENS = 4000;  // the most characters and tokens that a page reads
+const EVERY = 32;  // tokens between two copies of the lanes, for stepping back
 const NAMES = ["dense", "window", "streaming", "retrieval"];
 const DEFAULTS = { sinks: 1, window: 11, positions: "slot", layer: 1, head: 3, lanes: "dense,window,streaming", t: 0 };
 
@@ -14,18 +14,18 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent), recorded = data.steps.length > 0;
 let model = null, trained = Infinity, curve_width = 900;
 let ids = [], at = 0, lanes = [], copies = new Map(), written_from = Infinity, timer = 0, asked = false;
-const problems = { link: [], text: [] };  // messages about either
+const problems = { link: [], text: [] };  // messages about the link and the text
 
 // Lanes: read on, go back -------------------------------------------------------------------------
 
 function policy_of(name) {
   const sinks = Number($("sinks").value), window = Number($("window").value), positions = $("positions").value;
   if (name === "dense") return Dense("slot");
-  if (name === "window") return Window(sinks + window, positions);  // as many keys as in the others
+  if (name === "window") return Window(sinks + window, positions);  // as many keys as the other lanes
   return (name === "streaming" ? Streaming : Retrieval)(sinks, window, positions);
 }
 
-function begin() {  // a new text, or other settings: everything is read again
+function begin() {  // for a new text or new settings: reread everything
   stop();
   [at, copies, written_from, asked] = [0, new Map(), Infinity, false];
   $("ask").hidden = $("answer").hidden = true;
@@ -95,13 +95,13 @@ function read_one(lane) {
 const copy_of = (lane) => ({ ...lane, lane: lane.lane.copy(), nll: [...lane.nll], gone: [...lane.gone] });
 const step_of = (lane) => (recorded || !lane.step ? lane.step : lane.lane.step());
 
-function go_to(t) {  // back, from the previous copy
+function go_to(t) {  // go back, rereading from the last copy before t
   if (recorded) {
     begin();
     return read_on(t);
   }
   const from = Math.floor(t / EVERY) * EVERY;
-  lanes = copies.get(from);  // `read_on` copies them once more
+  lanes = copies.get(from);  // `read_on` copies them again
   at = from;
   return read_on(t + 1 - from);
 }
@@ -160,7 +160,7 @@ function where_it_went(streaming, window, dense) {
     const gone = dense ? weights(dense).reduce((sum, x, t) => sum + (held.has(t) ? 0 : x), 0) : 0;
     const looks = `it looks at ${quoted(token_text(streaming.slots[best].token))} (${percent(kept[best])}).`;
     if (gone < 0.1) return [`${parks} in streaming; ${looks}`];
-    return [`${parks} in streaming; ${looks} In dense, it puts ${percent(gone)} on tokens that streaming has lost.`];
+    return [`${parks} in streaming; ${looks} In dense it puts ${percent(gone)} on tokens that streaming has lost.`];
   }
   const before = new Map(streaming.slots.map(({ token }, s) => [token, kept[s]]));
   const gain = ({ token }, s) => [row[s] - (before.get(token) ?? 0), token, s];
@@ -184,7 +184,7 @@ function put(parent, tag, attributes = {}, text = null) {  // a new element, its
 
 const BADGES = { sink: "⚓ sink ", window: "window ", newest: "▲ new ", fetched: "↩ back " };
 
-function say(element, text) {  // a text node, and only if it changes: the browser lays out what did
+function say(element, text) {  // a text node, set only if it changes, since each change costs a layout
   if (element.textContent !== text) element.textContent = text;
 }
 
@@ -212,7 +212,7 @@ function draw_slot(item, { token, position, role, weight, slot }) {
   return item;
 }
 
-function gap_of({ slots, n_sinks }) {  // the slots [from, to) that dense has and the others do not
+function gap_of({ slots, n_sinks }) {  // the slots [from, to) that dense has and the other lanes do not
   const most = Number($("sinks").value) + Number($("window").value), S = slots.length, first = Math.max(1, n_sinks);
   return recorded || S <= most || S <= first + 2 ? [S, S] : [first, S - (most - first)];
 }
@@ -235,7 +235,7 @@ function draw_slots(list, step) {  // a token that stays keeps its element
   items.forEach((li, i) => { if (list.children[i] !== li) list.insertBefore(li, list.children[i] ?? null); });
 }
 
-function draw_heads(canvas, step) {  // small multiples: rows are heads, columns slots, black is all the weight
+function draw_heads(canvas, step) {  // small multiples: a row per head, a column per slot, darkest for weight 1
   canvas.hidden = $("head").value !== "all";
   if (canvas.hidden) return;
   const [from, to] = gap_of(step), rows = step.pattern.flat().map((row) => row.filter((_, s) => s < from || s >= to));
@@ -293,7 +293,7 @@ function first_eviction() {
 
 const DASH = { dense: "2 4", window: "9 5", streaming: "none", retrieval: "9 3 2 3" };
 
-function measure() {  // when the window changes: measuring in each step would lay out the whole page
+function measure() {  // when the browser window changes: measuring at each step would lay out the whole page
   curve_width = $("curve").clientWidth || 900;
   draw_curve();
 }
@@ -462,7 +462,7 @@ function follow(hash) {  // a link has settings; invalid ones are reported and i
   };
   for (const [name, value] of given) {
     if (Object.hasOwn(means, name) && means[name](value)) asks[name] = value;
-    else problems.link.push(`The link contains ${name.slice(0, 20)}=${value.slice(0, 20)}, which means nothing here.`);
+    else problems.link.push(`The link contains ${name.slice(0, 20)}=${value.slice(0, 20)}, which is not a setting.`);
   }
   for (const name of CHOSEN) if (!$(name).options || choice(name)(String(asks[name]))) $(name).value = asks[name];
   for (const name of NAMES) if ($(`lane-${name}`)) $(`lane-${name}`).checked = asks.lanes.split(",").includes(name);

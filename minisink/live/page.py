@@ -15,7 +15,7 @@ from ..system.files import read_text
 
 HERE = Path(__file__).parent
 SCRIPTS = ("engine.mjs", "files.mjs", "steps.mjs", "page.mjs")  # each imports from earlier ones
-RUNS = ("llama", "mistral", "qwen2", "gpt2")  # engine.mjs knows these
+RUNS = ("llama", "mistral", "qwen2", "gpt2")  # the model types that engine.mjs supports
 MOST_BYTES = 30_000_000  # of the weights
 MOST_TEXT = 20_000  # characters; page.mjs has the same number
 # Features that the page's byte-level BPE lacks, and their required values in a tokenizer
@@ -32,12 +32,12 @@ def page(*, model=None, text="", steps=()):
     style = (HERE / "page.css").read_text(encoding="utf-8")
     policy = f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; base-uri 'none'; "
     parts = {"policy": policy + "form-action 'none'", "style": style, "script": script}
-    parts["data"] = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no text can end the script
+    parts["data"] = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # so that no text can end the script
     return re.sub(r"\{\{(\w+)\}\}", lambda part: parts[part[1]], (HERE / "page.html").read_text(encoding="utf-8"))
 
 
 def sample(length=6000):
-    """Return the sample text from its first sentence on."""
+    """Return the sample text, starting with its first sentence."""
     return read_text(sample_text()).split("\n\n", 3)[3][:length]
 
 
@@ -48,7 +48,7 @@ def pack(model):
         remedy = "record it with `minisink inspect TEXT --steps FILE`, and show that with --play"
         raise ValueError(f"{model.name} is a {config.model_type}; the page runs {', '.join(RUNS)}: {remedy}")
     if size > MOST_BYTES:
-        raise ValueError(f"{model.name}: {size / 1e6:.0f} MB in half precision; a page takes {MOST_BYTES // 10**6} MB")
+        raise ValueError(f"{model.name}: {size / 1e6:.0f} MB in half precision; a page holds {MOST_BYTES // 10**6} MB")
     about = asdict(config) | {name: getattr(config, name) for name in ("model_type", "head_dim", "n_kv_heads")}
     about["name"] = model.name
     if not config.learned_positions:
@@ -74,7 +74,7 @@ def _tokenizer(model):
     odd |= {f"added word {token['id']}": token["content"] for token in about["added_tokens"] if not token["special"]}
     if odd:
         key, value = next(iter(odd.items()))
-        raise ValueError(f"{model.name}: its tokenizer has {key} {value!r}; the page only knows GPT-2's byte-level BPE")
+        raise ValueError(f"{model.name}: its tokenizer has {key} {value!r}; the page only has GPT-2's byte-level BPE")
     return {"model": {key: bpe[key] for key in ("vocab", "merges")}, "added_tokens": about["added_tokens"]}
 
 

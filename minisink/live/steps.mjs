@@ -1,5 +1,5 @@
-// A lane is a model and one cache; its step is an object of the contract, minisink-step/1 (docs/live.md), as steps.py
-// writes it from Python.
+// A lane is a model and one cache; its step is an object of the contract, minisink-step/1 (docs/live.md), the same that
+// steps.py makes in Python.
 
 import { KVCache, dot, forward } from "./engine.mjs";
 
@@ -8,7 +8,7 @@ export class Lane {
     Object.assign(this, { model, policy, cache: new KVCache(model.config.n_layers, policy), logits: null });
   }
 
-  read(id) {  // -> loss of the token in nats, before it was read
+  read(id) {  // -> loss of the token in nats, predicted before it was read
     const trace = {}, before = this.logits, logits = forward(id, this.model, this.cache, trace);
     Object.assign(this, { id, trace, logits, nll: before && nll(before, id) });
     return this.nll;

@@ -1,4 +1,4 @@
-"""A step of a cache as a JSON object, ``minisink-step/1`` (docs/live.md); steps.mjs makes the same in the page."""
+"""A step of a cache as a JSON object, ``minisink-step/1`` (docs/live.md); steps.mjs makes the same on the page."""
 
 from dataclasses import asdict
 
@@ -12,7 +12,7 @@ SCHEMA = "minisink-step/1"
 
 
 def steps(model, ids, method):
-    """Yield the step of each token, read alone, with the readable path."""
+    """Yield a step for each token, read one at a time through the readable path."""
     cache, log_p = new_cache(model, method), None
     about = {"schema": SCHEMA, "model": model.name, "method": method.name, **asdict(method)}
     for t, token in enumerate(int(i) for i in ids):
@@ -42,12 +42,12 @@ def steps(model, ids, method):
 
 
 def text_of(model, token):
-    """Return the text of one token, a special one by its name."""
+    """Return the text of a token, or the name of a special one."""
     return model.decode([token]) or model.tokenizer.id_to_token(int(token))
 
 
 def _of_layer(layer, method, n_slots):
-    """Return pattern (H, S) of the slots, and for a retrieval what each head fetched, one list per head."""
+    """Return pattern (H, S) of the slots, and for retrieval what each head fetched, one list per head."""
     pattern = layer["pattern"][:, 0]  # (H, 1, S + F) -> (H, S + F): the sinks, what was fetched, the window
     if "fetched" not in layer:
         return _short(pattern), None
@@ -58,5 +58,5 @@ def _of_layer(layer, method, n_slots):
 
 
 def _short(x):
-    """Return Python numbers with seven decimals."""
+    """Return Python numbers rounded to seven decimals."""
     return np.round(np.asarray(x, float), 7).tolist()
