@@ -161,6 +161,6 @@ def test_the_page_prints_what_stands_below_its_blocks(capsys):
 
 
 def test_the_picture_s_numbers_are_those_of_its_script():
-    """In its text: what head 3 takes off at 63 and at 127."""
+    """In its text: what head 3 subtracts at 63 and at 127."""
     slope = alibi_slopes(8)[2]
-    assert f"takes off {63 * slope:.1f} at a distance of 63, and {127 * slope:.1f} at 127" in PAGE
+    assert f"subtracts {63 * slope:.1f} at a distance of 63 and {127 * slope:.1f} at 127" in PAGE

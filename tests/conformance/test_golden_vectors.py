@@ -132,7 +132,7 @@ def test_losses_are_compared_as_single_precision_allows():
         assert conformance.check_losses(losses, trace, tolerance=1.0) == t
     with pytest.raises(ValueError, match=r"losses have shape \(24,\).*has \(23,\): one per token except the first"):
         conformance.check_losses(np.zeros(24), trace)
-    with pytest.raises(ValueError, match="no losses; take one of conformance.load"):
+    with pytest.raises(ValueError, match="no losses; take one from conformance.load"):
         conformance.check_losses(np.zeros(23), conformance.drawn())
 
 

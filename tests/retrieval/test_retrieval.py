@@ -348,7 +348,7 @@ def test_no_memory_for_the_store_keeps_what_was_computed(monkeypatch, readable):
 
     monkeypatch.setattr(np, "pad", full)
     blocks, losses = [], minisink.nll_blocks(model, ids, method, chunk=50, readable=readable)
-    with pytest.raises(MemoryError, match=r"outgrows the memory \(400 tokens\); store=N keeps only the newest N"):
+    with pytest.raises(MemoryError, match=r"do not fit in memory \(400 tokens\); store=N keeps only the newest N"):
         for nll in losses:
             blocks.append(nll)
     close(np.concatenate(blocks), want[: 50 * len(blocks)])
