@@ -1,8 +1,10 @@
 """Find out whose code a file is, by comparing it with minisink, the lessons' solutions and other students' files.
 
-docs/check.md says what counts. Statements are rewritten from their syntax trees, without what a copier changes first:
-"x = np.exp(y - m)" becomes "_ = _.exp(_ - _)". Short functions look alike even if nobody copied (a three-line softmax
-has 37 words), so a task is named only if `LEAST` of its words, or `BETWEEN` for two students, are found elsewhere too.
+Statements are rewritten from their syntax trees, without what a copier changes first (names, annotations, comments,
+layout): "x = np.exp(y - m)" becomes "_ = _.exp(_ - _)". A task consists of its function and whatever that calls in the
+file, except other tasks. Short functions look alike even if nobody copied (a three-line softmax has 37 words), so a
+task is named only if `LEAST` of its words, or `BETWEEN` for two students, are found elsewhere too, and are most of it.
+Code given in the template and the lessons does not count. All of this is reported, not punished.
 """
 
 import ast
